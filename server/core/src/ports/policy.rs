@@ -1,0 +1,67 @@
+//! Policy: one question, one answer, with the policies that made it. Knows neither SQL nor HTTP.
+
+use proto_types::{PolicyDoc, RoleName, Selector, SpiffeId, Timestamp};
+use std::{sync::Arc, time::Duration};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    StartTask,
+    Exchange,
+}
+
+/// One request, in policy's words.
+#[derive(Clone, Debug)]
+pub struct Query {
+    pub action: Action,
+    pub workload: SpiffeId,
+    /// `None` only for a task that asks for no grant: then the resource is the trust domain itself.
+    pub role: Option<RoleName>,
+    pub intent: String,
+    pub ttl: Duration,
+    pub node: SpiffeId,
+    pub uid: u32,
+    pub selectors: Vec<Selector>,
+    /// The launcher has a uid, unit or container of its own.
+    pub launcher_isolated: bool,
+    pub parent: Option<SpiffeId>,
+    pub depth: u8,
+    pub now: Timestamp,
+    pub trust_domain: String,
+    /// `environment` of the entry's hint and of the target, when they have one.
+    pub target_environment: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Permit,
+    Deny,
+}
+
+/// Policy's answer. Obligations of *every* satisfied permit apply: `max_ttl` is the least of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    pub outcome: Outcome,
+    /// Ids of the deciding policies (permits when permitted, forbids when forbidden; empty when nothing permitted).
+    pub policies: Vec<String>,
+    pub max_ttl: Option<Duration>,
+    /// For people: why it was denied, in one sentence that says what to do.
+    pub why: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("policy `{policy}`{}: {problem}", line.map(|l| format!(", line {l}")).unwrap_or_default())]
+pub struct PolicyProblem {
+    pub policy: String,
+    pub line: Option<usize>,
+    pub problem: String,
+}
+
+/// A compiled policy set.
+pub trait Policy: Send + Sync {
+    fn decide(&self, query: &Query) -> Decision;
+}
+
+/// Compiles documents; strict validation, all problems at once.
+pub trait PolicyCompiler: Send + Sync {
+    fn compile(&self, docs: &[PolicyDoc]) -> Result<Arc<dyn Policy>, Vec<PolicyProblem>>;
+}
