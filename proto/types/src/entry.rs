@@ -62,7 +62,9 @@ pub enum EntryError {
     NoSelectors,
     #[error("an entry has at most {limit} {what}, this one has {got}")]
     TooMany { what: &'static str, limit: usize, got: usize },
-    #[error("`{0}` is not a DNS name that a certificate may carry: labels of letters, digits and `-`, at most 253 characters, no wildcard")]
+    #[error(
+        "`{0}` is not a DNS name that a certificate may carry: labels of letters, digits and `-`, at most 253 characters, no wildcard"
+    )]
     DnsName(String),
     #[error("a hint has at most 1024 bytes")]
     Hint,

@@ -202,11 +202,17 @@ mod tests {
 
     #[test]
     fn entries_may_not_take_reserved_paths_and_their_neighbours_may() {
-        for bad in ["spiffe://example.org", "spiffe://example.org/spire/agent/x", "spiffe://other.org/x",
-            "spiffe://example.org/a/task/018f2f0c-8f6b-7c3e-8a52-0123456789ab"] {
+        for bad in [
+            "spiffe://example.org",
+            "spiffe://example.org/spire/agent/x",
+            "spiffe://other.org/x",
+            "spiffe://example.org/a/task/018f2f0c-8f6b-7c3e-8a52-0123456789ab",
+        ] {
             assert!(WorkloadId::parse(bad, &td()).is_err(), "{bad}");
         }
-        for good in ["spiffe://example.org/spirex", "spiffe://example.org/a/task/7", "spiffe://example.org/agents/planner"] {
+        for good in
+            ["spiffe://example.org/spirex", "spiffe://example.org/a/task/7", "spiffe://example.org/agents/planner"]
+        {
             WorkloadId::parse(good, &td()).unwrap();
         }
     }

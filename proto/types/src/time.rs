@@ -139,9 +139,7 @@ pub mod duration_option {
         }
     }
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
-        Option::<String>::deserialize(d)?
-            .map(|t| parse_duration(&t).map_err(D::Error::custom))
-            .transpose()
+        Option::<String>::deserialize(d)?.map(|t| parse_duration(&t).map_err(D::Error::custom)).transpose()
     }
 }
 

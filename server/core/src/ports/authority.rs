@@ -57,7 +57,7 @@ pub struct SignedJwt {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignError {
-    #[error("no active {0} key; see `errand authority`", )]
+    #[error("no active {0} key; see `errand authority`")]
     NoActiveKey(&'static str),
     /// The linter refused what would have been signed.
     #[error("refused to sign: {0}")]

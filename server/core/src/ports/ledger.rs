@@ -47,7 +47,11 @@ pub enum Write {
     JoinToken(JoinToken),
     Task(Task),
     /// A task SVID's serial: accepted here only while its task lives.
-    TaskSerial { task: TaskId, serial: String, not_after: Timestamp },
+    TaskSerial {
+        task: TaskId,
+        serial: String,
+        not_after: Timestamp,
+    },
     Lease(Lease),
     Authority(AuthorityRow),
     DropAuthority(String),
@@ -56,7 +60,11 @@ pub enum Write {
     Policy(PolicyDoc),
     DropPolicy(String),
     /// A singleton job's fence: its epoch raised by one, held by this holder.
-    Fence { job: &'static str, epoch: Epoch, holder: String },
+    Fence {
+        job: &'static str,
+        epoch: Epoch,
+        holder: String,
+    },
 }
 
 /// A signing key as it is stored: sealed, beside its public half.
@@ -253,8 +261,12 @@ pub struct TreeRoot {
 /// What is over and no longer in memory, and the journal by content. Off the issuing path.
 pub trait Archive: Send + Sync {
     /// Newest first; `before` pages (exclusive).
-    fn search(&self, filter: &Filter, before: Option<Position>, max: u32)
-    -> Fut<'_, Result<Vec<(Position, Record)>, ReadError>>;
+    fn search(
+        &self,
+        filter: &Filter,
+        before: Option<Position>,
+        max: u32,
+    ) -> Fut<'_, Result<Vec<(Position, Record)>, ReadError>>;
     fn stored(&self, from: Position, max: u32) -> Fut<'_, Result<Vec<StoredRecord>, ReadError>>;
     /// The newest root written down; `None` for an empty journal.
     fn root(&self) -> Fut<'_, Result<Option<TreeRoot>, ReadError>>;

@@ -62,7 +62,9 @@ pub enum IssueError {
 pub enum Revoked {
     Gone,
     /// `ttl_only`: nothing can be done; it dies by itself.
-    Lingers { until: Timestamp },
+    Lingers {
+        until: Timestamp,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
