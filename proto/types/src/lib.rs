@@ -9,6 +9,7 @@ pub mod clock;
 pub mod entry;
 pub mod id;
 pub mod journal;
+pub mod launch;
 pub mod lease;
 pub mod placement;
 pub mod secret;
