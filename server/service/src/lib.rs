@@ -1,1 +1,148 @@
-//! server-service
+//! What happens in which order: register, attest, issue, start, exchange, revoke, reconcile.
+//!
+//! Asynchronous, and the only room that commits. Names ports, never an adapter; knows neither HTTP nor gRPC nor SQL.
+//! The order that matters everywhere: decide on what is in memory, sign or create, commit with guards, and release only
+//! with the [`server_core::ports::Durable`] in hand.
+
+mod attest;
+mod error;
+mod exchange;
+mod follow;
+mod issue;
+mod leases;
+mod policies;
+mod reconcile;
+mod register;
+mod settings;
+mod state;
+mod targets;
+mod tasks;
+
+pub use attest::{AgentCaller, Attested, NewAgent};
+pub use error::ServiceError;
+pub use exchange::{ExchangeCaller, Exchanged};
+pub use follow::Change;
+pub use leases::Who;
+pub use issue::{IssuedJwt, IssuedX509};
+pub use register::Created;
+pub use settings::Settings;
+pub use state::{State, TargetEntry};
+pub use targets::{AppliedTarget, TargetText};
+pub use tasks::{NewTask, StartedTask};
+
+use arc_swap::ArcSwap;
+use proto_types::{Clock, Entropy, Position, TargetDoc, Timestamp};
+use server_core::ports::{
+    Archive, Authorities, Commit, Durable, Feed, Ledger, Minter, PolicyCompiler, Snapshots, StoreMeta, Target,
+    TargetProblem,
+};
+use std::sync::{Arc, RwLock};
+use tokio::sync::{broadcast, watch};
+
+/// Builds the target that a document declares; the registry of kinds stands behind it.
+pub type TargetBuilder = Arc<dyn Fn(&TargetDoc) -> Result<Arc<dyn Target>, Vec<TargetProblem>> + Send + Sync>;
+
+/// Reads `[[target]]` documents from TOML text; the registry of kinds stands behind it.
+pub type TargetParser = Arc<dyn Fn(&str, &str) -> Result<Vec<TargetDoc>, Vec<TargetProblem>> + Send + Sync>;
+
+/// What the service needs from the outside.
+#[derive(Clone)]
+pub struct Ports {
+    pub ledger: Arc<dyn Ledger>,
+    pub feed: Arc<dyn Feed>,
+    pub snapshots: Arc<dyn Snapshots>,
+    pub archive: Arc<dyn Archive>,
+    pub minter: Arc<dyn Minter>,
+    pub authorities: Arc<dyn Authorities>,
+    pub policies: Arc<dyn PolicyCompiler>,
+    pub build_target: TargetBuilder,
+    pub parse_targets: TargetParser,
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// The server's one service. Cheap to clone.
+#[derive(Clone)]
+pub struct Service {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    ports: Ports,
+    settings: Settings,
+    meta: StoreMeta,
+    state: RwLock<State>,
+    policy: ArcSwap<policies::Loaded>,
+    /// How far `state` has followed the journal: the next position.
+    applied: watch::Sender<u64>,
+    changes: broadcast::Sender<Change>,
+    exchange: exchange::Answers,
+    leases: reconcile::Workers,
+}
+
+impl Service {
+    /// Loads the snapshot. The follower and the reconciler are started by [`Self::run`].
+    pub async fn load(ports: Ports, settings: Settings) -> Result<Self, ServiceError> {
+        let snapshot = ports.snapshots.load().await?;
+        let meta = ports.snapshots.meta();
+        let at = snapshot.at;
+        let policy = policies::Loaded::compile(ports.policies.as_ref(), &snapshot.policies);
+        let state = State::from_snapshot(snapshot, &ports.build_target);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                settings,
+                meta,
+                state: RwLock::new(state),
+                policy: ArcSwap::from_pointee(policy),
+                applied: watch::Sender::new(at.0),
+                changes: broadcast::Sender::new(4096),
+                exchange: exchange::Answers::default(),
+                leases: reconcile::Workers::default(),
+                ports,
+            }),
+        })
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+    pub fn meta(&self) -> &StoreMeta {
+        &self.inner.meta
+    }
+    pub fn ports(&self) -> &Ports {
+        &self.inner.ports
+    }
+    pub fn now(&self) -> Timestamp {
+        self.inner.ports.clock.now()
+    }
+    /// Every change of the state, in journal order. A receiver that lags must start again from a whole view.
+    pub fn changes(&self) -> broadcast::Receiver<Change> {
+        self.inner.changes.subscribe()
+    }
+
+    /// A look at the state. Never held across an await, crypto or a target call.
+    pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.inner.state.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// Commits and waits until this server's own memory has passed the unit: what is acknowledged is what is seen.
+    pub(crate) async fn commit_and_follow(&self, unit: Commit) -> Result<Durable, ServiceError> {
+        let durable = self.commit(unit).await?;
+        self.follow_to(durable.last()).await;
+        Ok(durable)
+    }
+
+    pub(crate) async fn commit(&self, unit: Commit) -> Result<Durable, ServiceError> {
+        Ok(self.inner.ports.ledger.commit(unit).await?)
+    }
+
+    pub(crate) async fn follow_to(&self, last: Position) {
+        let mut applied = self.inner.applied.subscribe();
+        // The sender lives as long as `self`.
+        let _ = applied.wait_for(|at| *at > last.0).await;
+    }
+
+    pub(crate) fn target(&self, name: &str) -> Option<Arc<dyn Target>> {
+        self.read(|s| s.targets.get(name).and_then(|t| t.target.as_ref().ok().cloned()))
+    }
+}

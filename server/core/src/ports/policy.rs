@@ -29,6 +29,7 @@ pub struct Query {
     pub trust_domain: String,
     /// `environment` of the entry's hint and of the target, when they have one.
     pub target_environment: Option<String>,
+    pub workload_environment: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 
 use super::Durable;
 use proto_types::{
-    CredentialName, Fut, Lease, Placement, Revocability, Secret, SpiffeId, TargetDoc, TaskId, Timestamp,
+    CredentialName, Entropy, Fut, Lease, Placement, Revocability, Secret, SpiffeId, TargetDoc, TaskId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
@@ -128,6 +128,8 @@ pub struct KindContext {
     pub secrets_dir: Option<PathBuf>,
     /// The server's own X509-SVID for targets that authenticate it so: (certificate chain PEM, key PKCS#8 PEM).
     pub identity: Arc<dyn Fn() -> Option<(String, Secret<String>)> + Send + Sync>,
+    /// For passwords and salts that a kind makes itself.
+    pub entropy: Arc<dyn Entropy>,
 }
 
 /// A kind of target: parses its own section, declares its masks.
@@ -136,4 +138,14 @@ pub trait TargetKind: Send + Sync {
     fn mask(&self) -> Mask;
     /// All problems at once.
     fn build(&self, doc: &TargetDoc, context: &KindContext) -> Result<Arc<dyn Target>, Vec<TargetProblem>>;
+    /// The target's own side of the arrangement, as statements an operator can run there (`target show --setup`).
+    fn setup(&self, doc: &TargetDoc) -> Option<String> {
+        let _ = doc;
+        None
+    }
+    /// Statements that find and drop everything of the store `store_id` while the server is down (`--by-hand`).
+    fn by_hand(&self, doc: &TargetDoc, store_id: &str) -> Option<String> {
+        let _ = (doc, store_id);
+        None
+    }
 }

@@ -1,0 +1,111 @@
+//! The errors of the token endpoint (RFC 6749 section 5.2, RFC 8693 section 2.2.2, RFC 9396 section 5, CIBA section 11).
+//!
+//! An `OAuthError` holds a code and a sentence, never a token: the type has no room for one.
+
+use serde::{Serialize, Serializer, ser::SerializeStruct as _};
+
+/// A stable code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OAuthCode {
+    InvalidRequest,
+    InvalidClient,
+    UnauthorizedClient,
+    UnsupportedGrantType,
+    InvalidTarget,
+    InvalidScope,
+    InvalidAuthorizationDetails,
+    AccessDenied,
+    /// Journal, policy, clock or store is in doubt: nothing is issued (503).
+    TemporarilyUnavailable,
+    ServerError,
+}
+
+impl OAuthCode {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::InvalidClient => "invalid_client",
+            Self::UnauthorizedClient => "unauthorized_client",
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::InvalidTarget => "invalid_target",
+            Self::InvalidScope => "invalid_scope",
+            Self::InvalidAuthorizationDetails => "invalid_authorization_details",
+            Self::AccessDenied => "access_denied",
+            Self::TemporarilyUnavailable => "temporarily_unavailable",
+            Self::ServerError => "server_error",
+        }
+    }
+    /// The HTTP status it travels with.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::InvalidClient => 401,
+            Self::TemporarilyUnavailable => 503,
+            Self::ServerError => 500,
+            Self::InvalidRequest
+            | Self::UnauthorizedClient
+            | Self::UnsupportedGrantType
+            | Self::InvalidTarget
+            | Self::InvalidScope
+            | Self::InvalidAuthorizationDetails
+            | Self::AccessDenied => 400,
+        }
+    }
+}
+
+/// `{error, error_description}`; the description says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {description}", code.as_str())]
+pub struct OAuthError {
+    code: OAuthCode,
+    description: String,
+}
+
+/// Longest description, characters: what a policy or a target said may be long.
+const MAX_DESCRIPTION: usize = 400;
+
+impl OAuthError {
+    /// The description is cut, and held to the characters RFC 6749 allows there: printable ASCII without `"` and `\`.
+    pub fn new(code: OAuthCode, description: impl AsRef<str>) -> Self {
+        let plain = |c: char| match c {
+            '"' | '`' => '\'',
+            '\\' => '/',
+            ' '..='~' => c,
+            _ => '?',
+        };
+        Self { code, description: description.as_ref().chars().take(MAX_DESCRIPTION).map(plain).collect() }
+    }
+    pub fn code(&self) -> OAuthCode {
+        self.code
+    }
+    pub fn description(&self) -> &str {
+        &self.description
+    }
+    pub fn status(&self) -> u16 {
+        self.code.status()
+    }
+}
+
+impl Serialize for OAuthError {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut out = s.serialize_struct("OAuthError", 2)?;
+        out.serialize_field("error", self.code.as_str())?;
+        out.serialize_field("error_description", &self.description)?;
+        out.end()
+    }
+}
+
+pub(super) fn invalid_request(description: impl AsRef<str>) -> OAuthError {
+    OAuthError::new(OAuthCode::InvalidRequest, description)
+}
+
+pub(super) fn invalid_target(description: impl AsRef<str>) -> OAuthError {
+    OAuthError::new(OAuthCode::InvalidTarget, description)
+}
+
+pub(super) fn invalid_scope(description: impl AsRef<str>) -> OAuthError {
+    OAuthError::new(OAuthCode::InvalidScope, description)
+}
+
+pub(super) fn invalid_client(description: impl AsRef<str>) -> OAuthError {
+    OAuthError::new(OAuthCode::InvalidClient, description)
+}

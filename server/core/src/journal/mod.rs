@@ -1,0 +1,20 @@
+//! The journal: how a record is written down, hashed, found and proven.
+//!
+//! Decides the canonical bytes of a record, its leaf, its search keys, the tree over all leaves and what a verifier
+//! accepts. Does not decide where the bytes lie or when they are durable: that is a ledger's.
+
+mod canonical;
+mod export;
+mod keys;
+mod kinds;
+mod proof;
+mod tree;
+mod verify;
+
+pub use canonical::{Encoded, JournalError, MAX_BODY, Private, VERSION, decode, encode};
+pub use export::{ExportError, ExportHeader, ExportVerifier, export_header, export_line, parse_line, verify_export};
+pub use keys::{credential_keys, keys};
+pub use kinds::{KINDS, is_kind, kinds_page};
+pub use proof::{prove_consistency, prove_inclusion, verify_consistency, verify_inclusion};
+pub use tree::{Frontier, Hash, empty_root, leaf_hash, node_hash};
+pub use verify::{Verdict, Verifier, check};

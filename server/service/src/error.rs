@@ -1,0 +1,107 @@
+//! What can go wrong in the service, in the domain's words. Transports map it, exhaustively, in one place each.
+
+use proto_types::{EntryId, id::IdError};
+use server_core::ports::{CommitError, Guard, PolicyProblem, ReadError, SignError, TargetProblem};
+
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ServiceError {
+    /// The caller's request is malformed or out of bounds.
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{what} `{id}` does not exist")]
+    NotFound { what: &'static str, id: String },
+    #[error("an entry with the same SPIFFE ID, parent and selectors exists: `{0}`")]
+    EntryExists(EntryId),
+    #[error("{what} `{id}` exists already")]
+    Exists { what: &'static str, id: String },
+    /// Policy or entitlement said no.
+    #[error("{why}")]
+    Denied { why: String, policies: Vec<String> },
+    /// The caller is not who it must be.
+    #[error("{0}")]
+    Unauthenticated(String),
+    #[error("this agent is banned; an operator lifts it with `errand node evict`")]
+    AgentBanned,
+    #[error("this agent is not attested here (any more); it must attest again")]
+    AgentUnknown,
+    #[error("this agent's SVID is not its newest; it must attest again")]
+    AgentNotActive,
+    /// The state forbids it.
+    #[error("{0}")]
+    Conflict(String),
+    #[error("the task is over; start a new one")]
+    TaskOver,
+    /// A target said no, and nothing was made.
+    #[error("the target `{target}` refused: {why}")]
+    TargetRefused { target: String, why: String },
+    #[error("the target `{target}` cannot be reached or did not answer clearly: {why}")]
+    TargetUnavailable { target: String, why: String },
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Target(Vec<TargetProblem>),
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Policy(Vec<PolicyProblem>),
+    /// Fail closed: the store, the clock or a key is in doubt.
+    #[error("nothing is issued now: {0}")]
+    Unavailable(String),
+}
+
+impl ServiceError {
+    pub(crate) fn not_found(what: &'static str, id: impl ToString) -> Self {
+        Self::NotFound { what, id: proto_types::id::excerpt(&id.to_string()) }
+    }
+    /// A stable word for journals, metrics and problem documents.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "invalid",
+            Self::NotFound { .. } => "not_found",
+            Self::EntryExists(_) | Self::Exists { .. } => "exists",
+            Self::Denied { .. } => "denied",
+            Self::Unauthenticated(_) => "unauthenticated",
+            Self::AgentBanned => "agent_banned",
+            Self::AgentUnknown => "agent_unknown",
+            Self::AgentNotActive => "agent_not_active",
+            Self::Conflict(_) => "conflict",
+            Self::TaskOver => "task_over",
+            Self::TargetRefused { .. } => "target_refused",
+            Self::TargetUnavailable { .. } => "target_unavailable",
+            Self::Target(_) => "target_config",
+            Self::Policy(_) => "policy_config",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
+}
+
+impl From<CommitError> for ServiceError {
+    fn from(e: CommitError) -> Self {
+        match e {
+            CommitError::Lost(guard) => match guard {
+                Guard::TaskLive(..) => Self::TaskOver,
+                Guard::JoinToken(_) => Self::Unauthenticated("the join token is unknown, used or expired".into()),
+                Guard::NodeSerial(..) => Self::AgentNotActive,
+                Guard::Unclaimed(_) => Self::Conflict("this was used before; it is good once".into()),
+                Guard::EntryAt(..) | Guard::EntryUnique(..) | Guard::LeaseIn(..) | Guard::Fence(..) => {
+                    Self::Conflict("somebody else changed it in the meantime; look at it again and retry".into())
+                }
+            },
+            CommitError::Full | CommitError::Unavailable(_) | CommitError::Unknown => Self::Unavailable(e.to_string()),
+        }
+    }
+}
+
+impl From<ReadError> for ServiceError {
+    fn from(e: ReadError) -> Self {
+        Self::Unavailable(e.to_string())
+    }
+}
+
+impl From<SignError> for ServiceError {
+    fn from(e: SignError) -> Self {
+        Self::Unavailable(e.to_string())
+    }
+}
+
+impl From<IdError> for ServiceError {
+    fn from(e: IdError) -> Self {
+        Self::Invalid(e.to_string())
+    }
+}

@@ -1,0 +1,275 @@
+//! The reconciler: ends in its target what is over here, and never gives up.
+//!
+//! Revocations run side by side, at most [`PER_TARGET`] in one target, so that one that is down holds up nobody else.
+//! What fails is due again later; what succeeds is a record. Scans find names that no lease accounts for.
+
+use crate::{Service, ServiceError};
+use proto_types::{CredentialName, Lease, LeaseId, LeaseState, Record, Revocability, RoleName, TaskId, Timestamp};
+use serde_json::json;
+use server_core::{
+    lease::{self, Due},
+    ports::{Commit, RevokeError, Revoked},
+};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+/// Revocations at once in one target.
+const PER_TARGET: usize = 8;
+/// Leases looked at in one round.
+const ROUND: usize = 256;
+/// The longest a target may take to revoke once.
+const REVOKE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two scans of a target; an orphan must be seen in two.
+const SCAN_EVERY: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+pub(crate) struct Workers {
+    wake: Notify,
+    /// Leases somebody works on right now: being issued, or being revoked.
+    busy: Mutex<HashSet<LeaseId>>,
+    lanes: Mutex<HashMap<String, Arc<Semaphore>>>,
+}
+
+/// Holding it keeps the reconciler away from the lease.
+pub(crate) struct Busy {
+    service: Service,
+    id: LeaseId,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.service.inner.leases.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.service.inner.leases.wake.notify_one();
+    }
+}
+
+impl Workers {
+    pub(crate) fn wake(&self) {
+        self.wake.notify_one();
+    }
+    fn lane(&self, target: &str) -> Arc<Semaphore> {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.entry(target.into()).or_insert_with(|| Arc::new(Semaphore::new(PER_TARGET))).clone()
+    }
+}
+
+impl Service {
+    /// Takes the lease for oneself; `None` when somebody works on it.
+    pub(crate) fn take_lease(&self, id: LeaseId) -> Option<Busy> {
+        let taken = self.inner.leases.busy.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        taken.then(|| Busy { service: self.clone(), id })
+    }
+
+    /// Ends what is due until `stop`.
+    pub async fn reconcile(&self, stop: CancellationToken) {
+        self.recover().await;
+        loop {
+            self.end_overdue().await;
+            let now = self.now();
+            let (due, next) = self.read(|s| s.due_leases(now, ROUND));
+            for lease in due {
+                if let Some(busy) = self.take_lease(lease.id) {
+                    let service = self.clone();
+                    tokio::spawn(async move { service.work(lease, busy).await });
+                }
+            }
+            let pause = next.map_or(Duration::from_millis(250), |at| at.since(now)).min(Duration::from_millis(250));
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.inner.leases.wake.notified() => {}
+                () = self.inner.ports.clock.sleep(pause.max(Duration::from_millis(5))) => {}
+            }
+        }
+    }
+
+    /// After a start: who held the secret of an `intended` lease died with it; and a lease whose task is over is ended.
+    async fn recover(&self) {
+        let now = self.now();
+        let (leases, live): (Vec<_>, HashSet<TaskId>) =
+            self.read(|s| (s.leases.values().cloned().collect(), s.tasks.keys().copied().collect()));
+        for held in leases {
+            let orphaned = held.state == LeaseState::Handed && !live.contains(&held.task_id);
+            let moved = lease::recover(&held, now)
+                .or_else(|| orphaned.then(|| lease::revoke(&held, "task_over", now).ok()).flatten());
+            if let Some(moved) = moved
+                && let Err(error) = self.commit_and_follow(moved.commit()).await
+            {
+                tracing::error!(lease = %held.id, %error, "a lease could not be recovered yet");
+            }
+        }
+    }
+
+    async fn work(&self, held: Arc<Lease>, _busy: Busy) {
+        let now = self.now();
+        // The state may have moved between the look and the taking.
+        let Some(held) = self.read(|s| s.leases.get(&held.id).cloned()) else { return };
+        let outcome = match lease::due(&held, now) {
+            Some(Due::Revoke) => self.start_revoking(&held, now).await,
+            Some(Due::Try) => self.try_revoke(&held).await,
+            Some(Due::Expire) => match lease::expire(&held, now) {
+                Ok(moved) => self.commit_and_follow(moved.commit()).await.map(drop),
+                Err(_) => Ok(()),
+            },
+            None => Ok(()),
+        };
+        if let Err(error) = outcome {
+            // The store is in doubt: what was done in the target is done again, which is harmless.
+            tracing::warn!(lease = %held.id, %error, "a lease could not be moved; it will be tried again");
+            self.inner.ports.clock.sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn start_revoking(&self, held: &Lease, now: Timestamp) -> Result<(), ServiceError> {
+        let why = if held.state == LeaseState::Intended { "abandoned" } else { "expired" };
+        match lease::revoke(held, why, now) {
+            Ok(moved) => self.commit_and_follow(moved.commit()).await.map(drop),
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn try_revoke(&self, held: &Lease) -> Result<(), ServiceError> {
+        let answer = match self.target(held.role.target()) {
+            None => Err(RevokeError::NeedsHuman {
+                why: format!("target `{}` is not declared or not usable", held.role.target()),
+            }),
+            Some(target) => {
+                let lane = self.inner.leases.lane(held.role.target());
+                // The semaphore is never closed.
+                let _lane = lane.acquire().await;
+                tokio::select! {
+                    answer = target.revoke(held) => answer,
+                    () = self.inner.ports.clock.sleep(REVOKE_TIMEOUT) =>
+                        Err(RevokeError::Again { why: "no answer within 30s".into() }),
+                }
+            }
+        };
+        let now = self.now();
+        let moved = match answer {
+            Ok(Revoked::Gone) => lease::gone(held, now),
+            Ok(Revoked::Lingers { until }) => lease::lingers(held, until, now),
+            Err(error) => {
+                self.note_failure(held, &error, now);
+                return Ok(());
+            }
+        };
+        match moved {
+            Ok(moved) => self.commit_and_follow(moved.commit()).await.map(drop),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn note_failure(&self, held: &Lease, error: &RevokeError, now: Timestamp) {
+        let mut random = [0; 8];
+        self.inner.ports.entropy.fill(&mut random);
+        tracing::warn!(lease = %held.id, target = held.role.target(), tries = held.tries, %error, "revoking failed");
+        if let Ok(retry) = lease::again(held, &error.to_string(), u64::from_be_bytes(random), now) {
+            let mut state = self.inner.state.write().unwrap_or_else(PoisonError::into_inner);
+            // Only while nobody moved it on.
+            if state.leases.get(&held.id).is_some_and(|l| l.state == LeaseState::Revoking) {
+                state.put_lease(retry);
+            }
+        }
+    }
+
+    /// Looks for names in targets that no lease accounts for, until `stop`.
+    pub async fn scan(&self, stop: CancellationToken) {
+        let mut suspects: HashSet<(String, String)> = HashSet::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.inner.ports.clock.sleep(SCAN_EVERY) => {}
+            }
+            let targets: Vec<_> = self.read(|s| {
+                s.targets.iter().filter_map(|(n, t)| Some((n.clone(), t.target.as_ref().ok()?.clone()))).collect()
+            });
+            let mut seen = HashSet::new();
+            for (name, target) in targets {
+                if let Err(error) = self.scan_target(&name, target.as_ref(), &suspects, &mut seen).await {
+                    tracing::warn!(target = name, %error, "a target could not be scanned");
+                }
+            }
+            suspects = seen;
+        }
+    }
+
+    /// One pass over one target. Public for the operator's `scan now` and for tests that own the clock.
+    async fn scan_target(
+        &self,
+        name: &str,
+        target: &dyn server_core::ports::Target,
+        suspects: &HashSet<(String, String)>,
+        seen: &mut HashSet<(String, String)>,
+    ) -> Result<(), ServiceError> {
+        let unavailable = |e: RevokeError| ServiceError::TargetUnavailable { target: name.into(), why: e.to_string() };
+        let prefix = CredentialName::prefix(&self.inner.meta.store_id);
+        let mut after = None;
+        loop {
+            let page = target.scan(&prefix, after).await.map_err(unavailable)?;
+            let Some(last) = page.last().cloned() else { return Ok(()) };
+            for found in page {
+                let Some(found) = CredentialName::recognise(&self.inner.meta.store_id, &found) else { continue };
+                match self.inner.ports.archive.lease_named(name, &found).await? {
+                    Some(row) if row.state.is_final() => self.revive(&row).await?,
+                    Some(_) => {}
+                    None => {
+                        let key = (name.to_string(), found.to_string());
+                        if suspects.contains(&key) {
+                            self.end_orphan(name, target, found).await?;
+                        } else {
+                            seen.insert(key);
+                        }
+                    }
+                }
+            }
+            after = Some(last);
+        }
+    }
+
+    /// A late creation landed after the lease was over: it is revoked again.
+    async fn revive(&self, row: &Lease) -> Result<(), ServiceError> {
+        match lease::found_alive(row, self.now()) {
+            Ok(moved) => self.commit_and_follow(moved.commit()).await.map(drop),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// A name of ours that no row knows, seen in two scans: recorded, then ended.
+    async fn end_orphan(
+        &self,
+        name: &str,
+        target: &dyn server_core::ports::Target,
+        found: CredentialName,
+    ) -> Result<(), ServiceError> {
+        let now = self.now();
+        let record = Record::new(now, "lease.orphan_found").target(name).detail(json!({ "name": found }));
+        self.commit(Commit::of(record)).await?;
+        let uuid = self.inner.ports.entropy.uuid_v7(now);
+        let kind = self.read(|s| s.targets.get(name).map(|t| t.doc.kind.clone())).unwrap_or_default();
+        let stand_in = Lease {
+            id: LeaseId::new(uuid),
+            task_id: TaskId::new(uuid),
+            workload: proto_types::id::parse_spiffe_id(&self.inner.settings.server_id())?,
+            role: RoleName::new(name, "unknown")?,
+            kind,
+            name: found,
+            state: LeaseState::Revoking,
+            revocability: Revocability::Instant,
+            issued_at: now,
+            expires_at: now,
+            revoked_at: None,
+            handle: serde_json::Value::Null,
+            due_at: now,
+            tries: 0,
+            last_error: None,
+        };
+        if let Err(error) = target.revoke(&stand_in).await {
+            tracing::warn!(target = name, %error, "an orphan could not be ended; the next scan finds it again");
+        }
+        Ok(())
+    }
+}

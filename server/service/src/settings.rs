@@ -1,0 +1,31 @@
+//! What an operator sets about issuing, already checked. Parsing is the daemon's.
+
+use proto_types::TrustDomain;
+use std::{collections::HashMap, time::Duration};
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub trust_domain: TrustDomain,
+    /// The issuer URL: `iss` of task tokens, audience of subject tokens.
+    pub issuer: String,
+    pub token_endpoint: String,
+    pub mtls_token_endpoint: String,
+    /// Default life of an X509-SVID of a workload.
+    pub x509_svid_ttl: Duration,
+    pub jwt_svid_ttl: Duration,
+    /// Life of an agent's own SVID.
+    pub agent_ttl: Duration,
+    pub task_svid_ttl: Duration,
+    pub task_token_ttl: Duration,
+    /// uid → operator's name, for the admin socket.
+    pub operators: HashMap<u32, String>,
+    /// JSON of the masks of every kind, handed to agents.
+    pub masked_json: String,
+}
+
+impl Settings {
+    /// The server's own identity, the parent of node aliases.
+    pub fn server_id(&self) -> String {
+        format!("spiffe://{}/spire/server", self.trust_domain)
+    }
+}

@@ -1,0 +1,234 @@
+//! What a server holds in memory: everything the issuing path asks about. Made from a snapshot, kept current from the
+//! journal alone. Reads never touch the database.
+
+use crate::{TargetBuilder, follow::Change};
+use proto_types::{
+    Entry, EntryId, Lease, LeaseId, Node, PolicyDoc, Record, SpiffeId, TargetDoc, Task, TaskId, Timestamp,
+};
+use server_core::{
+    entry::EntryIndex,
+    lease::next_due,
+    ports::{Snapshot, Target, TargetProblem},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+/// Sorts behind every lease of its millisecond.
+fn last_lease() -> LeaseId {
+    LeaseId::new(uuid::Uuid::max())
+}
+
+/// A declared target, and the adapter that speaks to it (or why there is none).
+pub struct TargetEntry {
+    pub doc: TargetDoc,
+    pub target: Result<Arc<dyn Target>, Vec<TargetProblem>>,
+}
+
+#[derive(Default)]
+pub struct State {
+    pub entries: EntryIndex,
+    pub nodes: HashMap<SpiffeId, Arc<Node>>,
+    /// Tasks that have not ended.
+    pub tasks: HashMap<TaskId, Arc<Task>>,
+    children: HashMap<TaskId, BTreeSet<TaskId>>,
+    /// Serials of task SVIDs, lowercase hex: accepted while the task lives.
+    pub serials: HashMap<String, TaskId>,
+    task_serials: HashMap<TaskId, Vec<String>>,
+    /// Leases that are not in a final state.
+    pub leases: HashMap<LeaseId, Arc<Lease>>,
+    task_leases: HashMap<TaskId, BTreeSet<LeaseId>>,
+    /// When the reconciler looks at each lease next.
+    due: BTreeSet<(Timestamp, LeaseId)>,
+    pub targets: BTreeMap<String, TargetEntry>,
+    pub policies: BTreeMap<String, PolicyDoc>,
+}
+
+impl State {
+    pub fn from_snapshot(snapshot: Snapshot, build: &TargetBuilder) -> Self {
+        let mut state = Self::default();
+        for entry in snapshot.entries {
+            state.entries.put(entry);
+        }
+        for node in snapshot.nodes {
+            state.nodes.insert(node.id.clone(), Arc::new(node));
+        }
+        for task in snapshot.tasks {
+            state.put_task(task);
+        }
+        for (task, serial, _) in snapshot.serials {
+            state.put_serial(task, serial);
+        }
+        for lease in snapshot.leases {
+            state.put_lease(lease);
+        }
+        for doc in snapshot.targets {
+            state.put_target(doc, build);
+        }
+        for doc in snapshot.policies {
+            state.policies.insert(doc.id.clone(), doc);
+        }
+        state
+    }
+
+    /// Takes over what one record says. Answers what watchers should hear.
+    pub(crate) fn apply(&mut self, record: &Record, build: &TargetBuilder) -> Option<Change> {
+        let (noun, verb) = record.kind.split_once('.')?;
+        match noun {
+            "entry" => self.apply_entry(record, verb),
+            "node" => self.apply_node(record, verb),
+            "task" => {
+                let task = server_core::task::from_record(record)?;
+                let change = Change::Task(Arc::new(task.clone()));
+                self.put_task(task);
+                Some(change)
+            }
+            "svid" => {
+                if let (Some(task), Some(credential)) = (record.task_id, &record.credential) {
+                    self.put_serial(task, credential.id.clone());
+                }
+                None
+            }
+            "lease" => {
+                let lease: Lease = whole(record, "lease")?;
+                let change = Change::Lease(Arc::new(lease.clone()));
+                self.put_lease(lease);
+                Some(change)
+            }
+            "target" => {
+                if verb == "deleted" {
+                    self.targets.remove(record.target.as_deref()?);
+                } else {
+                    self.put_target(whole(record, "target")?, build);
+                }
+                None
+            }
+            "policy" => {
+                if verb == "deleted" {
+                    self.policies.remove(record.detail.get("deleted")?.as_str()?);
+                } else {
+                    let doc: PolicyDoc = whole(record, "policy")?;
+                    self.policies.insert(doc.id.clone(), doc);
+                }
+                Some(Change::Policy)
+            }
+            "authority" => Some(Change::Bundle),
+            _ => None,
+        }
+    }
+
+    fn apply_entry(&mut self, record: &Record, verb: &str) -> Option<Change> {
+        if verb == "deleted" {
+            let id = EntryId::new(record.detail.get("deleted")?.as_str()?).ok()?;
+            let before = self.entries.remove(&id)?;
+            return Some(Change::Entry { before: Some(before), after: None });
+        }
+        let entry: Entry = whole(record, "entry")?;
+        let id = entry.id.clone();
+        let before = self.entries.put(entry);
+        Some(Change::Entry { before, after: self.entries.get(&id).cloned() })
+    }
+
+    fn apply_node(&mut self, record: &Record, verb: &str) -> Option<Change> {
+        let id = if verb == "evicted" {
+            let id = proto_types::id::parse_spiffe_id(record.node.as_deref()?).ok()?;
+            self.nodes.remove(&id);
+            id
+        } else {
+            let node: Node = whole(record, "node")?;
+            let id = node.id.clone();
+            self.nodes.insert(id.clone(), Arc::new(node));
+            id
+        };
+        Some(Change::Node { id, gone: matches!(verb, "evicted" | "banned") })
+    }
+
+    fn put_task(&mut self, task: Task) {
+        if server_core::task::is_over(task.state) {
+            self.tasks.remove(&task.id);
+            if let Some(set) = task.parent.and_then(|p| self.children.get_mut(&p)) {
+                set.remove(&task.id);
+            }
+            self.children.remove(&task.id);
+            for serial in self.task_serials.remove(&task.id).unwrap_or_default() {
+                self.serials.remove(&serial);
+            }
+            return;
+        }
+        if let Some(parent) = task.parent {
+            self.children.entry(parent).or_default().insert(task.id);
+        }
+        self.tasks.insert(task.id, Arc::new(task));
+    }
+
+    fn put_serial(&mut self, task: TaskId, serial: String) {
+        // A serial that arrives after its task ended is never accepted.
+        if self.tasks.contains_key(&task) {
+            self.serials.insert(serial.clone(), task);
+            self.task_serials.entry(task).or_default().push(serial);
+        }
+    }
+
+    /// Takes over a lease's whole new value; also the reconciler's own note of a try that failed.
+    pub(crate) fn put_lease(&mut self, lease: Lease) {
+        let (id, task) = (lease.id, lease.task_id);
+        if let Some(at) = self.leases.get(&id).and_then(|old| next_due(old)) {
+            self.due.remove(&(at, id));
+        }
+        if let Some(at) = next_due(&lease) {
+            self.due.insert((at, id));
+        }
+        if lease.state.is_final() {
+            self.leases.remove(&id);
+            if let Some(set) = self.task_leases.get_mut(&task) {
+                set.remove(&id);
+                if set.is_empty() {
+                    self.task_leases.remove(&task);
+                }
+            }
+            return;
+        }
+        self.task_leases.entry(task).or_default().insert(id);
+        self.leases.insert(id, Arc::new(lease));
+    }
+
+    fn put_target(&mut self, doc: TargetDoc, build: &TargetBuilder) {
+        let target = build(&doc);
+        self.targets.insert(doc.name.clone(), TargetEntry { doc, target });
+    }
+
+    /// The leases of a task that are not over.
+    pub fn leases_of(&self, task: TaskId) -> Vec<Arc<Lease>> {
+        let ids = self.task_leases.get(&task).into_iter().flatten();
+        ids.filter_map(|id| self.leases.get(id).cloned()).collect()
+    }
+
+    /// Leases whose time has come, soonest first, and the time of the first that has not.
+    pub fn due_leases(&self, now: Timestamp, max: usize) -> (Vec<Arc<Lease>>, Option<Timestamp>) {
+        let next = self.due.range((std::ops::Bound::Excluded((now, last_lease())), std::ops::Bound::Unbounded)).next();
+        let ready = self.due.iter().take_while(|(at, _)| *at <= now).take(max);
+        (ready.filter_map(|(_, id)| self.leases.get(id).cloned()).collect(), next.map(|(at, _)| *at))
+    }
+
+    /// A task and every live task below it.
+    pub fn tree_of(&self, task: TaskId) -> Vec<Arc<Task>> {
+        let mut out = Vec::new();
+        let mut edge = vec![task];
+        while let Some(id) = edge.pop() {
+            out.extend(self.tasks.get(&id).cloned());
+            edge.extend(self.children.get(&id).into_iter().flatten());
+        }
+        out
+    }
+}
+
+/// The whole new value that a record carries.
+fn whole<T: serde::de::DeserializeOwned>(record: &Record, field: &str) -> Option<T> {
+    let value = serde_json::from_value(record.detail.get(field)?.clone());
+    if let Err(error) = &value {
+        // A record this program wrote and cannot read is a bug, not an input; the state would be wrong in silence.
+        tracing::error!(kind = record.kind, %error, "a journal record cannot be followed");
+    }
+    value.ok()
+}

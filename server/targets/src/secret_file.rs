@@ -1,0 +1,61 @@
+//! Files that hold secrets: which may be named, and how they are read.
+//!
+//! An applied target may name files under the secrets directory only; links are followed before that is decided, and
+//! decided again at each read, so that a link swapped later gains nothing.
+
+use proto_types::Secret;
+use std::{
+    fs::{self, File},
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+/// Largest secret or certificate file read, bytes.
+const MAX_BYTES: u64 = 256 * 1024;
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FileError {
+    #[error("`{path}` cannot be read: {why}")]
+    Unreadable { path: PathBuf, why: String },
+    #[error("`{path}` is not a regular file of at most 256 KiB")]
+    NotAFile { path: PathBuf },
+    #[error("`{path}` lies outside `{allowed}`, where an applied target's files must be")]
+    Outside { path: PathBuf, allowed: PathBuf },
+    #[error("`{path}` holds no text")]
+    Empty { path: PathBuf },
+}
+
+/// The whole file, within `allowed` when that is set. Opened without blocking: a FIFO must not hang the server.
+pub(crate) fn read(path: &Path, allowed: Option<&Path>) -> Result<Secret<Vec<u8>>, FileError> {
+    let unreadable = |e: std::io::Error| FileError::Unreadable { path: path.into(), why: e.kind().to_string() };
+    let real = fs::canonicalize(path).map_err(unreadable)?;
+    if let Some(allowed) = allowed {
+        let inside = fs::canonicalize(allowed).is_ok_and(|root| real.starts_with(root));
+        if !inside {
+            return Err(FileError::Outside { path: path.into(), allowed: allowed.into() });
+        }
+    }
+    // Looked at before it is opened: opening a FIFO would wait for its writer.
+    let not_a_file = || FileError::NotAFile { path: path.into() };
+    if !fs::metadata(&real).map_err(unreadable)?.is_file() {
+        return Err(not_a_file());
+    }
+    let mut bytes = Vec::new();
+    let read = File::open(&real).map_err(unreadable)?.take(MAX_BYTES + 1).read_to_end(&mut bytes);
+    let bytes = Secret::new(bytes);
+    match read {
+        Ok(n) if n as u64 <= MAX_BYTES => Ok(bytes),
+        Ok(_) => Err(not_a_file()),
+        Err(e) => Err(unreadable(e)),
+    }
+}
+
+/// The file's text without its last line break.
+pub(crate) fn read_line(path: &Path, allowed: Option<&Path>) -> Result<Secret<String>, FileError> {
+    let bytes = read(path, allowed)?;
+    let text = std::str::from_utf8(bytes.expose()).unwrap_or_default().trim_end_matches(['\n', '\r']);
+    if text.is_empty() || text.contains('\0') {
+        return Err(FileError::Empty { path: path.into() });
+    }
+    Ok(Secret::new(text.to_string()))
+}
