@@ -30,13 +30,15 @@ pub struct CliError {
     next: Option<String>,
     /// The reader of stdout went away (`errand … | head`): nothing to say, nothing failed.
     reader_gone: bool,
+    /// The server found what was sent malformed (400 or 422), not refused or impossible.
+    invalid: bool,
 }
 
 pub type Result<T> = std::result::Result<T, CliError>;
 
 impl CliError {
     fn new(exit: Exit, what: impl fmt::Display) -> Self {
-        Self { exit, what: what.to_string(), place: None, next: None, reader_gone: false }
+        Self { exit, what: what.to_string(), place: None, next: None, reader_gone: false, invalid: false }
     }
     pub fn failed(what: impl fmt::Display) -> Self {
         Self::new(Exit::Failed, what)
@@ -70,6 +72,15 @@ impl CliError {
     pub fn with_exit(mut self, exit: Exit) -> Self {
         self.exit = exit;
         self
+    }
+
+    /// Marks that what was sent is malformed.
+    pub fn invalid(mut self) -> Self {
+        self.invalid = true;
+        self
+    }
+    pub fn is_invalid(&self) -> bool {
+        self.invalid
     }
 
     pub fn exit(&self) -> Exit {

@@ -62,6 +62,12 @@ impl Output {
         Ok(())
     }
 
+    /// Rows that are shown to the person who must decide, not handed on.
+    pub fn aside(&self, rows: &[Value], columns: &[Column]) {
+        let width = io::stderr().is_terminal().then(terminal_width).flatten();
+        let _ = write!(io::stderr(), "{}", table::list(rows, columns, width, Style::of_stderr()));
+    }
+
     /// One thing: the whole of it in JSON, or the chosen fields one per line.
     pub fn one(&self, value: &Value, fields: &[Column]) -> Result<()> {
         if self.is_json() { self.json(value) } else { self.text(&table::card(value, fields, self.style)) }
@@ -71,6 +77,15 @@ impl Output {
     pub fn json(&self, value: &Value) -> Result<()> {
         let text = if self.width.is_some() { format!("{value:#}") } else { value.to_string() };
         write_out(&format!("{text}\n"))
+    }
+
+    /// Something was done: a document for programs, a remark for people.
+    pub fn done(&self, document: &Value, remark: impl AsRef<str>) -> Result<()> {
+        if self.is_json() {
+            return self.json(document);
+        }
+        self.note(remark);
+        Ok(())
     }
 
     /// Text for stdout, as it is.
@@ -89,7 +104,8 @@ impl Output {
     }
 }
 
-fn write_out(text: &str) -> Result<()> {
+/// Text for stdout. A reader that went away is not a failure.
+pub fn write_out(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(CliError::stdout)
 }

@@ -1,1 +1,9 @@
-//! testkit
+//! Fakes, and the law of each port: what every adapter behind it must keep.
+//!
+//! Depends on nouns and ports only, so that any adapter may be held to it from its own tests.
+
+pub mod fakes;
+pub mod ledger_law;
+pub mod poll;
+pub mod postgres;
+pub mod target_law;

@@ -56,7 +56,7 @@ impl AdminClient {
         let target = query.on(path);
         let (status, body) = self.send(Method::GET, &target, None, "application/x-ndjson").await?;
         if status.is_success() {
-            return Ok(Lines { body, held: Vec::new(), searched: 0, ended: false });
+            return Ok(Lines::new(body));
         }
         Err(problem::error(status, &self.collect(body, &target).await?, &target))
     }
@@ -119,36 +119,44 @@ impl AdminClient {
 pub struct Lines {
     body: Incoming,
     held: Vec<u8>,
-    /// How much of `held` has no line end in it.
+    /// Where the next line starts in `held`.
+    start: usize,
+    /// How much of `held` was searched for a line end.
     searched: usize,
     ended: bool,
 }
 
 impl Lines {
+    fn new(body: Incoming) -> Self {
+        Self { body, held: Vec::new(), start: 0, searched: 0, ended: false }
+    }
+
     /// The next line without its end; `None` at the end of the stream.
     pub async fn next(&mut self) -> Result<Option<String>> {
         loop {
-            if let Some(at) = self.held[self.searched..].iter().position(|b| *b == b'\n') {
-                let rest = self.held.split_off(self.searched + at + 1);
-                let mut line = std::mem::replace(&mut self.held, rest);
-                self.searched = 0;
-                line.pop();
-                return Self::text(line).map(Some);
+            if let Some(length) = self.held[self.searched..].iter().position(|b| *b == b'\n') {
+                let end = self.searched + length;
+                let line = text(&self.held[self.start..end]);
+                self.start = end + 1;
+                self.searched = self.start;
+                return line.map(Some);
             }
             self.searched = self.held.len();
-            if self.held.len() > MAX_LINE {
+            if self.held.len() - self.start > MAX_LINE {
                 return Err(CliError::failed(format!("a line of the server's stream is longer than {MAX_LINE} bytes")));
             }
             if self.ended {
-                let line = std::mem::take(&mut self.held);
-                self.searched = 0;
-                return if line.is_empty() { Ok(None) } else { Self::text(line).map(Some) };
+                let last = std::mem::replace(&mut self.start, self.held.len());
+                return if last == self.held.len() { Ok(None) } else { text(&self.held[last..]).map(Some) };
             }
             self.fill().await?;
         }
     }
 
     async fn fill(&mut self) -> Result<()> {
+        self.held.drain(..self.start);
+        self.searched -= self.start;
+        self.start = 0;
         match self.body.frame().await {
             None => self.ended = true,
             Some(Ok(frame)) => self.held.extend(frame.data_ref().into_iter().flatten()),
@@ -159,8 +167,8 @@ impl Lines {
         }
         Ok(())
     }
+}
 
-    fn text(line: Vec<u8>) -> Result<String> {
-        String::from_utf8(line).map_err(|_| CliError::failed("a line of the server's stream is not UTF-8"))
-    }
+fn text(line: &[u8]) -> Result<String> {
+    String::from_utf8(line.to_vec()).map_err(|_| CliError::failed("a line of the server's stream is not UTF-8"))
 }

@@ -22,6 +22,8 @@ pub fn error(status: StatusCode, body: &[u8], path: &str) -> CliError {
         (true, _) => format!("the server answered {}", status.as_u16()),
     };
     let error = CliError::failed(what).with_exit(exit(status, &problem.code)).at(path);
+    let malformed = matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY);
+    let error = if malformed { error.invalid() } else { error };
     if problem.detail.is_empty() { error } else { error.hint(bounded(&problem.detail)) }
 }
 

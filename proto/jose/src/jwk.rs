@@ -87,8 +87,15 @@ fn set(jwk: &mut Jwk, name: &'static str, bytes: &[u8]) -> Result<(), JwkError> 
     jwk.set_parameter(name, Some(b64::encode(bytes).into())).map_err(|_| JwkError::Member(name))
 }
 
-/// RFC 7638 thumbprint: base64url of SHA-256 over the required members in lexicographic order.
+/// The SubjectPublicKeyInfo of an Ed25519 key up to its 32 bytes (RFC 8410 section 4).
+const ED25519_SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
+/// RFC 7638 thumbprint: base64url of SHA-256 over the required members in lexicographic order. Knows Ed25519 too
+/// (RFC 8037 section 2): the journal's key has an id, though it verifies no token.
 pub fn thumbprint(spki_der: &[u8]) -> Result<String, JwkError> {
+    if let Some(x) = spki_der.strip_prefix(&ED25519_SPKI).filter(|x| x.len() == 32) {
+        return Ok(digest(&format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, b64::encode(x))));
+    }
     let text = match Material::from_spki(spki_der)? {
         Material::Ec { alg, point } => {
             let (crv, len) = curve(alg).ok_or(JwkError::Unsupported)?;
@@ -99,7 +106,11 @@ pub fn thumbprint(spki_der: &[u8]) -> Result<String, JwkError> {
             format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, b64::encode(&e), b64::encode(&n))
         }
     };
-    Ok(b64::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes()).as_ref()))
+    Ok(digest(&text))
+}
+
+fn digest(text: &str) -> String {
+    b64::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes()).as_ref())
 }
 
 /// A JWKS document of these JWKs.

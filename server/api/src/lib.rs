@@ -1,1 +1,103 @@
-//! server-api
+//! The server's transports: who calls, what they send, and what an error looks like to them. Nothing is decided here.
+//!
+//! One file per gRPC service, one per HTTP concern; one exhaustive match from [`server_service::ServiceError`] to gRPC
+//! status (`status.rs`) and one to HTTP problem documents (`problem.rs`).
+
+mod grpc;
+mod http;
+pub mod listen;
+pub mod metrics;
+mod peer;
+mod problem;
+mod status;
+pub mod tls;
+
+pub(crate) use grpc::Limits as GrpcLimits;
+pub use peer::{ClientCert, Peer};
+
+use axum::Router;
+use proto_attest::Verifier;
+use proto_types::KeyUse;
+use server_service::Service;
+use std::sync::Arc;
+
+/// What the transports share.
+#[derive(Clone)]
+pub struct Api {
+    pub service: Service,
+    /// Node attestation methods, by name.
+    pub verifiers: Arc<[Arc<dyn Verifier>]>,
+    pub admin: Arc<dyn Admin>,
+    pub metrics: Arc<metrics::Metrics>,
+    limits: Arc<GrpcLimits>,
+}
+
+/// What an operator asks of the composition itself (keys, targets' own texts): implemented by the daemon, which alone
+/// knows the adapters.
+pub trait Admin: Send + Sync {
+    /// Statements for the target's side: (set-up, by-hand removal). `None`: the kind has none.
+    fn target_texts(&self, name: &str) -> Option<(Option<String>, Option<String>)>;
+    /// Signing keys of one use, or of all.
+    fn authorities(&self, key_use: Option<KeyUse>) -> Vec<AuthorityView>;
+    /// Makes the next key of this use and publishes it.
+    fn prepare(
+        &self,
+        key_use: KeyUse,
+        operator: Option<String>,
+    ) -> proto_types::Fut<'_, Result<AuthorityView, server_service::ServiceError>>;
+    /// Signs with the prepared key from now on.
+    fn activate(
+        &self,
+        id: &str,
+        operator: Option<String>,
+    ) -> proto_types::Fut<'_, Result<AuthorityView, server_service::ServiceError>>;
+}
+
+/// A signing key as people see it; never the private half.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct AuthorityView {
+    pub id: String,
+    #[serde(rename = "use")]
+    pub key_use: KeyUse,
+    pub state: server_core::ports::AuthorityState,
+    pub created_at: proto_types::Timestamp,
+    pub not_after: proto_types::Timestamp,
+    /// Certificate (`x509`) or public key, PEM.
+    pub public_pem: String,
+}
+
+impl Api {
+    pub fn new(
+        service: Service,
+        verifiers: Vec<Arc<dyn Verifier>>,
+        admin: Arc<dyn Admin>,
+        metrics: Arc<metrics::Metrics>,
+    ) -> Self {
+        Self { service, verifiers: verifiers.into(), admin, metrics, limits: Arc::default() }
+    }
+
+    /// The admin socket: the registration and node APIs, and `/v1` for everything else.
+    pub fn admin_router(&self) -> Router {
+        grpc::admin(self).merge(http::v1::router(self.clone()))
+    }
+    /// The gRPC port: agents, and administrators by mTLS.
+    pub fn node_router(&self) -> Router {
+        grpc::node(self)
+    }
+    /// HTTPS that demands a client certificate: the token endpoint.
+    pub fn mtls_router(&self) -> Router {
+        http::token::router(self.clone())
+    }
+    /// HTTPS: the token endpoint for callers without a certificate (refused, with what to do), discovery besides.
+    pub fn https_router(&self) -> Router {
+        http::token::router(self.clone()).merge(http::discovery::router(self.clone()))
+    }
+    /// Discovery and keys only: may face the internet.
+    pub fn public_router(&self) -> Router {
+        http::discovery::router(self.clone())
+    }
+    /// Health and metrics, on loopback.
+    pub fn metrics_router(&self) -> Router {
+        http::health::router(self.clone())
+    }
+}

@@ -48,6 +48,16 @@ impl EntryIndex {
         self.by_id.get(id)
     }
 
+    /// Whether any entry names this identity as its parent.
+    pub fn has_children(&self, id: &SpiffeId) -> bool {
+        self.by_parent.contains_key(id)
+    }
+
+    /// Whether an entry gives this identity the right to administer.
+    pub fn is_admin(&self, id: &SpiffeId) -> bool {
+        self.by_identity.get(id).into_iter().flatten().filter_map(|id| self.by_id.get(id)).any(|e| e.admin)
+    }
+
     pub fn len(&self) -> usize {
         self.by_id.len()
     }

@@ -156,14 +156,7 @@ pub fn found_alive(lease: &Lease, now: Timestamp) -> Result<Moved, LeaseError> {
 }
 
 fn to_revoking(lease: &Lease, now: Timestamp) -> Lease {
-    Lease {
-        state: LeaseState::Revoking,
-        due_at: now,
-        tries: 0,
-        revoked_at: None,
-        last_error: None,
-        ..lease.clone()
-    }
+    Lease { state: LeaseState::Revoking, due_at: now, tries: 0, revoked_at: None, last_error: None, ..lease.clone() }
 }
 
 /// The target confirmed that nothing of it is left.
@@ -176,13 +169,8 @@ pub fn gone(lease: &Lease, now: Timestamp) -> Result<Moved, LeaseError> {
 /// The kind cannot end it: it dies by itself at `until`.
 pub fn lingers(lease: &Lease, until: Timestamp, now: Timestamp) -> Result<Moved, LeaseError> {
     let was = from(lease, &[LeaseState::Revoking], LeaseState::Lingering)?;
-    let next = Lease {
-        state: LeaseState::Lingering,
-        expires_at: until,
-        due_at: until,
-        last_error: None,
-        ..lease.clone()
-    };
+    let next =
+        Lease { state: LeaseState::Lingering, expires_at: until, due_at: until, last_error: None, ..lease.clone() };
     Ok(moved(Some(was), next, now, None))
 }
 

@@ -4,9 +4,7 @@
 //! [`Ruling`]s; what is committed, and when a watcher notices the end, is the service's.
 
 use crate::ports::{Decision, Guard, Outcome};
-use proto_types::{
-    EndReason, EntryId, Epoch, Grant, RoleName, Selector, SpiffeId, Task, TaskId, TaskState, Timestamp,
-};
+use proto_types::{EndReason, EntryId, Epoch, Grant, RoleName, Selector, SpiffeId, Task, TaskId, TaskState, Timestamp};
 use std::{borrow::Borrow, collections::BTreeSet, time::Duration};
 
 mod record;

@@ -6,9 +6,7 @@ use crate::{
     obligation::{self, Notes},
     source::{self, MAX_POLICIES},
 };
-use cedar_policy::{
-    Policy as CedarPolicy, PolicyId, PolicySet, Schema, ValidationMode, ValidationWarning, Validator,
-};
+use cedar_policy::{Policy as CedarPolicy, PolicyId, PolicySet, Schema, ValidationMode, ValidationWarning, Validator};
 use miette::Diagnostic;
 use proto_types::{PolicyDoc, id::excerpt};
 use server_core::ports::{Policy, PolicyCompiler, PolicyProblem};
@@ -16,6 +14,8 @@ use std::{collections::HashMap, sync::Arc};
 
 /// Names that only policies of the house may take.
 const RESERVED: &str = "errand-";
+/// Stack of the compiling thread, bytes; reserved, not touched.
+const STACK: usize = 64 * 1024 * 1024;
 /// Longest problem text, characters: Cedar repeats what it could not read.
 const MAX_PROBLEM: usize = 240;
 
@@ -35,6 +35,19 @@ impl Default for CedarCompiler {
 
 impl PolicyCompiler for CedarCompiler {
     fn compile(&self, docs: &[PolicyDoc]) -> Result<Arc<dyn Policy>, Vec<PolicyProblem>> {
+        // Cedar's validator takes a policy for valid, without a word, when the stack runs out under it. What `source`
+        // lets through needs a small part of this one.
+        let deep = std::thread::Builder::new().name("policy-compile".into()).stack_size(STACK);
+        std::thread::scope(|scope| match deep.spawn_scoped(scope, || self.on_this_stack(docs)).map(|t| t.join()) {
+            Ok(Ok(compiled)) => compiled,
+            Ok(Err(_)) => Err(vec![whole_set("the compiler failed on these documents; apply them one by one".into())]),
+            Err(why) => Err(vec![whole_set(format!("no thread to compile on: {why}; try again"))]),
+        })
+    }
+}
+
+impl CedarCompiler {
+    fn on_this_stack(&self, docs: &[PolicyDoc]) -> Result<Arc<dyn Policy>, Vec<PolicyProblem>> {
         let mut build = Build::default();
         build.document(&self.built_in, true);
         let own = build.set.num_of_policies();
@@ -44,9 +57,9 @@ impl PolicyCompiler for CedarCompiler {
         let total = build.set.num_of_policies() - own;
         if total > MAX_POLICIES {
             let problem = format!("a policy set has at most {MAX_POLICIES} policies, this one has {total}");
-            build.problems.push(PolicyProblem { policy: "all documents".into(), line: None, problem });
-        }
-        if build.problems.is_empty() {
+            build.problems.push(whole_set(problem));
+        } else {
+            // What could be read is validated even beside what could not: all problems at once.
             build.validate(&self.validator);
         }
         match build.problems.is_empty() {
@@ -54,6 +67,10 @@ impl PolicyCompiler for CedarCompiler {
             false => Err(build.problems),
         }
     }
+}
+
+fn whole_set(problem: String) -> PolicyProblem {
+    PolicyProblem { policy: "all documents".into(), line: None, problem }
 }
 
 #[derive(Default)]
@@ -109,7 +126,8 @@ impl<'a> Build<'a> {
         }
         let id = PolicyId::new(&name);
         if let Some(other) = self.home.get(&id) {
-            let what = format!("policy {number}: `{}` already names a policy of document `{}`", excerpt(&name), other.id);
+            let what =
+                format!("policy {number}: `{}` already names a policy of document `{}`", excerpt(&name), other.id);
             return self.problem(doc, None, what);
         }
         if let Err(why) = self.set.add(policy.new_id(id.clone())) {

@@ -37,7 +37,8 @@ impl Compiled {
 
     fn unmatched(&self, query: &Query) -> Decision {
         let why = if self.empty {
-            "there is no policy, and without one everything is denied; add one with `errand policy apply -f FILE`".into()
+            "there is no policy, and without one everything is denied; add one with `errand policy apply -f FILE`"
+                .into()
         } else {
             let what = asked(query);
             format!("no policy permits {} {what}; {SHOW}, `errand policy apply -f FILE` adds to it", query.workload)
@@ -78,7 +79,7 @@ fn failed(response: &Response) -> Vec<String> {
 /// The error itself may quote the query, so only the policy is named.
 fn failed_to_decide(policies: Vec<String>) -> Decision {
     let why = format!(
-        "{} could not be evaluated (an overflow or a missing attribute), and what cannot be decided is denied; {SHOW}",
+        "{} could not be evaluated (a number too large, or nesting too deep), and what cannot be decided is denied; {SHOW}",
         policies.join(", ")
     );
     deny(policies, why)

@@ -124,3 +124,49 @@ fn context(query: &Query) -> Result<Context, String> {
     }
     Context::from_pairs(pairs).map_err(|e| e.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cedar_policy::Schema;
+    use proto_types::{Selector, Timestamp, id::parse_spiffe_id};
+
+    #[test]
+    fn what_is_built_conforms_to_the_schema() {
+        let (schema, _) = Schema::from_cedarschema_str(crate::SCHEMA).unwrap();
+        let id = |text: &str| parse_spiffe_id(text).unwrap();
+        let full = Query {
+            action: Action::Exchange,
+            workload: id("spiffe://prod.example.org/agents/planner"),
+            role: Some("orders-db/readonly".parse().unwrap()),
+            intent: "count \"orders\"\n".into(),
+            ttl: std::time::Duration::from_secs(900),
+            node: id("spiffe://example.org/spire/agent/n1"),
+            uid: u32::MAX,
+            selectors: vec![Selector::parse("unix:uid:1000").unwrap(), Selector::parse("unix:gid:1000").unwrap()],
+            launcher_isolated: true,
+            parent: Some(id("spiffe://example.org/agents/root")),
+            depth: 8,
+            now: Timestamp::from_secs(0),
+            trust_domain: "example.org".into(),
+            target_environment: Some("production".into()),
+            workload_environment: Some("production".into()),
+        };
+        let bare = Query {
+            action: Action::StartTask,
+            workload: id("spiffe://example.org/agents/planner"),
+            role: None,
+            selectors: Vec::new(),
+            parent: None,
+            target_environment: None,
+            workload_environment: None,
+            ..full.clone()
+        };
+        for query in [full, bare] {
+            let (request, entities) = build(&query).unwrap();
+            assert!(entities.len() <= 64);
+            request.context().unwrap().validate(&schema, request.action().unwrap()).unwrap();
+            Entities::from_entities(entities, Some(&schema)).unwrap();
+        }
+    }
+}

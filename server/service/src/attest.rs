@@ -4,10 +4,13 @@
 
 use crate::{Service, ServiceError};
 use proto_types::{
-    EndReason, JoinToken, Node, Record, Secret, Selector, SpiffeId, Timestamp, entry::Entry, id::parse_spiffe_id,
+    EndReason, JoinToken, Node, Record, Entry, Secret, Selector, SpiffeId, Timestamp, id::parse_spiffe_id,
 };
 use serde_json::json;
-use server_core::ports::{Commit, Guard, ProvenKey, Write, X509Svid, X509Template};
+use server_core::{
+    issue::{Ttls, x509_template},
+    ports::{Commit, Guard, ProvenKey, Write, X509Svid},
+};
 use std::{sync::Arc, time::Duration};
 
 /// Longest life of a join token.
@@ -33,8 +36,8 @@ impl AgentCaller {
 #[derive(Debug)]
 pub struct NewAgent {
     pub method: &'static str,
-    /// Below `/spire/agent/`: `<method>/<rest>`.
-    pub path: String,
+    /// Below `/spire/agent/<method>/`.
+    pub id: SpiffeId,
     pub selectors: Vec<Selector>,
     pub can_reattest: bool,
     /// SHA-256 of the join token that was presented, lowercase hex: taken in the same commit.
@@ -127,8 +130,9 @@ impl Service {
 
     /// Signs the agent's first SVID and writes the node, taking the join token in the same commit.
     pub async fn attest(&self, new: NewAgent) -> Result<Attested, ServiceError> {
-        let id = self.agent_id(&new.path)?;
-        if !id.path().starts_with(&format!("/spire/agent/{}/", new.method)) {
+        let id = new.id;
+        let own = id.trust_domain() == &self.inner.settings.trust_domain;
+        if !own || !id.path().starts_with(&format!("/spire/agent/{}/", new.method)) {
             return Err(ServiceError::Invalid("an attestation method names agents below its own path only".into()));
         }
         if let Some(known) = self.read(|s| s.nodes.get(&id).cloned()) {
@@ -183,12 +187,8 @@ impl Service {
     }
 
     async fn agent_svid(&self, id: &SpiffeId, key: &ProvenKey, now: Timestamp) -> Result<X509Svid, ServiceError> {
-        let template = X509Template {
-            spiffe_id: id.clone(),
-            dns_names: vec![],
-            not_before: now.minus(Duration::from_secs(10)),
-            not_after: now.plus(self.inner.settings.agent_ttl),
-        };
+        let ttls = Ttls { x509_svid_ttl: self.inner.settings.agent_ttl, ..Ttls::default() };
+        let template = x509_template(id, &[], 0, &ttls, now, self.inner.ports.authorities.ca_not_after())?;
         Ok(self.inner.ports.minter.x509(&template, key).await?)
     }
 

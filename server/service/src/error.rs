@@ -1,7 +1,10 @@
 //! What can go wrong in the service, in the domain's words. Transports map it, exhaustively, in one place each.
 
 use proto_types::{EntryId, id::IdError};
-use server_core::ports::{CommitError, Guard, PolicyProblem, ReadError, SignError, TargetProblem};
+use server_core::{
+    issue::TemplateError,
+    ports::{CommitError, Guard, PolicyProblem, ReadError, SignError, TargetProblem},
+};
 
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ServiceError {
@@ -97,6 +100,21 @@ impl From<ReadError> for ServiceError {
 impl From<SignError> for ServiceError {
     fn from(e: SignError) -> Self {
         Self::Unavailable(e.to_string())
+    }
+}
+
+impl From<TemplateError> for ServiceError {
+    fn from(e: TemplateError) -> Self {
+        match e {
+            TemplateError::NotLive => Self::TaskOver,
+            TemplateError::Over(_) => Self::Unavailable(e.to_string()),
+            TemplateError::TargetAudience(_) => Self::Denied { why: e.to_string(), policies: vec![] },
+            TemplateError::TaskPath(_)
+            | TemplateError::NoPath(_)
+            | TemplateError::DnsName(_)
+            | TemplateError::DnsNames { .. }
+            | TemplateError::Audience => Self::Invalid(e.to_string()),
+        }
     }
 }
 

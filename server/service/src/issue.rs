@@ -1,22 +1,17 @@
 //! Issuing SVIDs: to agents for their entries and tasks, and minting by an operator.
 //!
-//! Sign on the caller's own task, commit the record in a group with everybody else's, release with the evidence. The
-//! entry decides what the certificate says; of the request only the proven key is used.
+//! Sign on the caller's own task, commit the record in a group with everybody else's, release with the evidence. What
+//! a certificate or token says stands in the templates of `server-core::issue`; of the request only the proven key is used.
 
 use crate::{AgentCaller, Service, ServiceError};
-use proto_types::{EntryId, KeyUse, Record, Secret, SpiffeId, Task, TaskId, Timestamp, WorkloadId};
+use proto_types::{Entry, EntryId, Record, Secret, SpiffeId, Task, TaskId, Timestamp, WorkloadId};
 use serde_json::json;
 use server_core::{
-    ports::{Commit, Guard, JwtTemplate, ProvenKey, Write, X509Svid, X509Template},
+    issue::{JwtSvidRequest, jwt_svid_template, task_jwt_svid_template, task_x509_template, x509_template},
+    ports::{Commit, Guard, JwtTemplate, ProvenKey, Write, X509Svid},
     task::path_guards,
 };
-use std::{sync::Arc, time::Duration};
-
-/// NotBefore stands this far back, for clocks that are a little behind.
-const BACKDATE: Duration = Duration::from_secs(10);
-/// Most audiences of one token, and the longest.
-const MAX_AUDIENCES: usize = 16;
-const MAX_AUDIENCE: usize = 512;
+use std::sync::Arc;
 
 #[derive(Debug)]
 pub struct IssuedX509 {
@@ -43,12 +38,9 @@ impl Service {
         key: &ProvenKey,
     ) -> Result<IssuedX509, ServiceError> {
         let entry = self.entitled(caller, entry)?;
-        let ttl = or_default(entry.x509_svid_ttl, self.inner.settings.x509_svid_ttl);
-        let svid = self.sign_x509(entry.spiffe_id.clone(), entry.dns_names.clone(), ttl, None, key).await?;
-        let record = Record::new(self.now(), "svid.minted")
-            .workload(&entry.spiffe_id)
+        let svid = self.sign_x509(&entry.spiffe_id, &entry.dns_names, entry.x509_svid_ttl, key).await?;
+        let record = x509_record(&entry.spiffe_id, &svid, self.now())
             .node(caller.id())
-            .credential("x509", &svid.serial)
             .detail(json!({ "entry_id": entry.id, "not_after": svid.not_after }));
         let _released = self.commit(Commit::of(record)).await?;
         Ok(IssuedX509 { svid, id: entry.spiffe_id.clone(), hint: entry.hint.clone() })
@@ -62,14 +54,8 @@ impl Service {
         audience: &[String],
     ) -> Result<IssuedJwt, ServiceError> {
         let entry = self.entitled(caller, entry)?;
-        let ttl = or_default(entry.jwt_svid_ttl, self.inner.settings.jwt_svid_ttl);
-        let (jwt, jti) = self.sign_jwt_svid(&entry.spiffe_id, audience, ttl, None).await?;
-        let record = Record::new(self.now(), "jwt_svid.minted")
-            .workload(&entry.spiffe_id)
-            .node(caller.id())
-            .credential("jwt", jti)
-            .detail(json!({ "entry_id": entry.id, "audience": audience, "not_after": jwt.expires_at }));
-        let _released = self.commit(Commit::of(record)).await?;
+        let (jwt, record) = self.sign_jwt(&entry.spiffe_id, audience, entry.jwt_svid_ttl).await?;
+        let _released = self.commit(Commit::of(record.node(caller.id()))).await?;
         Ok(IssuedJwt { hint: entry.hint.clone(), ..jwt })
     }
 
@@ -81,24 +67,25 @@ impl Service {
         key: &ProvenKey,
     ) -> Result<IssuedX509, ServiceError> {
         let task = self.task_of_node(caller, task)?;
-        let id = task_identity(&task)?;
-        let svid = self.sign_task_x509(&task, &id, key).await?;
-        let mut unit = Commit::of(task_svid_record(&task, &svid, self.now()))
-            .put(Write::TaskSerial { task: task.id, serial: svid.serial.clone(), not_after: svid.not_after });
+        let (svid, mut unit) = self.task_x509(&task, key).await?;
         for guard in self.path(&task)? {
             unit = unit.when(guard);
         }
         let _released = self.commit_and_follow(unit).await?;
-        Ok(IssuedX509 { svid, id, hint: "task".into() })
+        Ok(IssuedX509 { svid, id: task_identity(&task)?, hint: "task".into() })
     }
 
-    pub(crate) async fn sign_task_x509(
-        &self,
-        task: &Task,
-        id: &SpiffeId,
-        key: &ProvenKey,
-    ) -> Result<X509Svid, ServiceError> {
-        self.sign_x509(id.clone(), vec![], self.inner.settings.task_svid_ttl, Some(task.ends_at), key).await
+    /// Signs, and says what must be committed before it is released.
+    pub(crate) async fn task_x509(&self, task: &Task, key: &ProvenKey) -> Result<(X509Svid, Commit), ServiceError> {
+        let template = task_x509_template(task, self.now(), self.inner.ports.authorities.ca_not_after())?;
+        let svid = self.inner.ports.minter.x509(&template, key).await?;
+        let record = x509_record(&task.workload, &svid, self.now())
+            .task(task.id)
+            .node(&task.node)
+            .detail(json!({ "not_after": svid.not_after }));
+        let serial =
+            Write::TaskSerial { task: task.id, serial: svid.serial.clone(), not_after: svid.not_after };
+        Ok((svid, Commit::of(record).put(serial)))
     }
 
     /// A JWT-SVID of a live task of this node.
@@ -109,30 +96,23 @@ impl Service {
         audience: &[String],
     ) -> Result<IssuedJwt, ServiceError> {
         let task = self.task_of_node(caller, task)?;
-        let id = task_identity(&task)?;
-        let (jwt, record) = self.sign_task_jwt(&task, &id, audience).await?;
+        let (jwt, record) = self.task_jwt(&task, audience).await?;
         let mut unit = Commit::of(record);
         for guard in self.path(&task)? {
             unit = unit.when(guard);
         }
         let _released = self.commit(unit).await?;
-        Ok(IssuedJwt { hint: "task".into(), ..jwt })
+        Ok(jwt)
     }
 
-    pub(crate) async fn sign_task_jwt(
-        &self,
-        task: &Task,
-        id: &SpiffeId,
-        audience: &[String],
-    ) -> Result<(IssuedJwt, Record), ServiceError> {
-        let ttl = self.inner.settings.task_svid_ttl;
-        let (jwt, jti) = self.sign_jwt_svid(id, audience, ttl, Some(task.ends_at)).await?;
-        let record = Record::new(self.now(), "jwt_svid.minted")
-            .workload(&task.workload)
-            .task(task.id)
-            .node(&task.node)
-            .credential("jwt", jti)
-            .detail(json!({ "audience": audience, "not_after": jwt.expires_at }));
+    /// Signs, and says what must be recorded before it is released.
+    pub(crate) async fn task_jwt(&self, task: &Task, audience: &[String]) -> Result<(IssuedJwt, Record), ServiceError> {
+        let now = self.now();
+        let jti = self.inner.ports.entropy.uuid_v7(now).to_string();
+        let template = { task_jwt_svid_template(task, &self.jwt_request(audience, &jti, now))? };
+        let jwt = self.sign_template(template, task_identity(task)?, "task").await?;
+        let record =
+            jwt_record(&task.workload, &jti, audience, jwt.expires_at, now).task(task.id).node(&task.node);
         Ok((jwt, record))
     }
 
@@ -140,18 +120,15 @@ impl Service {
     pub async fn mint_x509(
         &self,
         id: &SpiffeId,
-        dns_names: Vec<String>,
-        ttl: Option<Duration>,
+        dns_names: &[String],
+        ttl: u32,
         key: &ProvenKey,
         operator: Option<String>,
     ) -> Result<IssuedX509, ServiceError> {
         WorkloadId::new(id.clone(), &self.inner.settings.trust_domain)?;
-        let ttl = ttl.unwrap_or(self.inner.settings.x509_svid_ttl);
-        let svid = self.sign_x509(id.clone(), dns_names, ttl, None, key).await?;
-        let record = Record::new(self.now(), "svid.minted")
-            .workload(id)
+        let svid = self.sign_x509(id, dns_names, ttl, key).await?;
+        let record = x509_record(id, &svid, self.now())
             .operator(operator)
-            .credential("x509", &svid.serial)
             .detail(json!({ "minted_by": "operator", "not_after": svid.not_after }));
         let _released = self.commit(Commit::of(record)).await?;
         Ok(IssuedX509 { svid, id: id.clone(), hint: String::new() })
@@ -161,22 +138,16 @@ impl Service {
         &self,
         id: &SpiffeId,
         audience: &[String],
-        ttl: Option<Duration>,
+        ttl: u32,
         operator: Option<String>,
     ) -> Result<IssuedJwt, ServiceError> {
         WorkloadId::new(id.clone(), &self.inner.settings.trust_domain)?;
-        let ttl = ttl.unwrap_or(self.inner.settings.jwt_svid_ttl);
-        let (jwt, jti) = self.sign_jwt_svid(id, audience, ttl, None).await?;
-        let record = Record::new(self.now(), "jwt_svid.minted")
-            .workload(id)
-            .operator(operator)
-            .credential("jwt", jti)
-            .detail(json!({ "minted_by": "operator", "audience": audience, "not_after": jwt.expires_at }));
-        let _released = self.commit(Commit::of(record)).await?;
+        let (jwt, record) = self.sign_jwt(id, audience, ttl).await?;
+        let _released = self.commit(Commit::of(record.operator(operator))).await?;
         Ok(jwt)
     }
 
-    fn entitled(&self, caller: &AgentCaller, id: &EntryId) -> Result<Arc<proto_types::Entry>, ServiceError> {
+    fn entitled(&self, caller: &AgentCaller, id: &EntryId) -> Result<Arc<Entry>, ServiceError> {
         self.read(|s| s.entries.entitled(caller.node(), id).cloned())
             .ok_or_else(|| ServiceError::not_found("entry of this agent", id))
     }
@@ -198,47 +169,52 @@ impl Service {
 
     async fn sign_x509(
         &self,
-        spiffe_id: SpiffeId,
-        dns_names: Vec<String>,
-        ttl: Duration,
-        until: Option<Timestamp>,
+        id: &SpiffeId,
+        dns_names: &[String],
+        ttl: u32,
         key: &ProvenKey,
     ) -> Result<X509Svid, ServiceError> {
-        let now = self.now();
-        let not_after = until.map_or(now.plus(ttl), |end| end.min(now.plus(ttl)));
-        let template = X509Template { spiffe_id, dns_names, not_before: now.minus(BACKDATE), not_after };
+        let ca_end = self.inner.ports.authorities.ca_not_after();
+        let template = x509_template(id, dns_names, ttl, &self.inner.settings.ttls, self.now(), ca_end)?;
         Ok(self.inner.ports.minter.x509(&template, key).await?)
     }
 
-    async fn sign_jwt_svid(
+    async fn sign_jwt(
         &self,
         id: &SpiffeId,
         audience: &[String],
-        ttl: Duration,
-        until: Option<Timestamp>,
-    ) -> Result<(IssuedJwt, String), ServiceError> {
-        check_audience(audience)?;
+        ttl: u32,
+    ) -> Result<(IssuedJwt, Record), ServiceError> {
         let now = self.now();
         let jti = self.inner.ports.entropy.uuid_v7(now).to_string();
-        let claims = json!({ "sub": id.to_string(), "aud": audience });
-        let template = JwtTemplate {
-            key_use: KeyUse::JwtSvid,
-            typ: "JWT",
-            claims: claims.as_object().cloned().unwrap_or_default(),
-            issued_at: now,
-            not_before: None,
-            expires_at: until.map_or(now.plus(ttl), |end| end.min(now.plus(ttl))),
-            jti: jti.clone(),
+        let template = {
+            let request = self.jwt_request(audience, &jti, now);
+            jwt_svid_template(id, &request, ttl, &self.inner.settings.ttls)?
         };
+        let jwt = self.sign_template(template, id.clone(), "").await?;
+        let record = jwt_record(id, &jti, audience, jwt.expires_at, now);
+        Ok((jwt, record))
+    }
+
+    fn jwt_request<'a>(&self, audiences: &'a [String], jti: &'a str, now: Timestamp) -> JwtSvidRequest<'a> {
+        // No kind of target registers an audience yet; the kinds that do (cloud roles) bring the list.
+        JwtSvidRequest { audiences, issuer: None, jti, reserved: &|_| false, now }
+    }
+
+    async fn sign_template(
+        &self,
+        template: JwtTemplate,
+        id: SpiffeId,
+        hint: &str,
+    ) -> Result<IssuedJwt, ServiceError> {
         let signed = self.inner.ports.minter.jwt(&template).await?;
-        let jwt = IssuedJwt {
+        Ok(IssuedJwt {
             token: signed.token,
-            id: id.clone(),
-            issued_at: now,
+            id,
+            issued_at: template.issued_at,
             expires_at: signed.expires_at,
-            hint: String::new(),
-        };
-        Ok((jwt, jti))
+            hint: hint.into(),
+        })
     }
 }
 
@@ -246,29 +222,13 @@ pub(crate) fn task_identity(task: &Task) -> Result<SpiffeId, ServiceError> {
     Ok(proto_types::id::parse_spiffe_id(&task.spiffe_id())?)
 }
 
-pub(crate) fn task_svid_record(task: &Task, svid: &X509Svid, now: Timestamp) -> Record {
-    Record::new(now, "svid.minted")
-        .workload(&task.workload)
-        .task(task.id)
-        .node(&task.node)
-        .credential("x509", &svid.serial)
-        .detail(json!({ "not_after": svid.not_after }))
+fn x509_record(workload: &SpiffeId, svid: &X509Svid, now: Timestamp) -> Record {
+    Record::new(now, "svid.minted").workload(workload).credential("x509", &svid.serial)
 }
 
-fn or_default(seconds: u32, default: Duration) -> Duration {
-    if seconds == 0 { default } else { Duration::from_secs(u64::from(seconds)) }
-}
-
-fn check_audience(audience: &[String]) -> Result<(), ServiceError> {
-    let fail = |why: &str| Err(ServiceError::Invalid(why.into()));
-    if audience.is_empty() {
-        return fail("a JWT-SVID needs an audience: name who will verify it");
-    }
-    if audience.len() > MAX_AUDIENCES {
-        return fail("a JWT-SVID has at most 16 audiences");
-    }
-    if audience.iter().any(|a| a.is_empty() || a.len() > MAX_AUDIENCE || a.chars().any(char::is_control)) {
-        return fail("an audience has 1 to 512 characters and no control characters");
-    }
-    Ok(())
+fn jwt_record(workload: &SpiffeId, jti: &str, audience: &[String], not_after: Timestamp, now: Timestamp) -> Record {
+    Record::new(now, "jwt_svid.minted")
+        .workload(workload)
+        .credential("jwt", jti)
+        .detail(json!({ "audience": audience, "not_after": not_after }))
 }

@@ -17,6 +17,7 @@ mod settings;
 mod state;
 mod targets;
 mod tasks;
+mod node_view;
 
 pub use attest::{AgentCaller, Attested, NewAgent};
 pub use error::ServiceError;
@@ -29,6 +30,7 @@ pub use settings::Settings;
 pub use state::{State, TargetEntry};
 pub use targets::{AppliedTarget, TargetText};
 pub use tasks::{NewTask, StartedTask};
+pub use node_view::{NodeUpdate, NodeWatch};
 
 use arc_swap::ArcSwap;
 use proto_types::{Clock, Entropy, Position, TargetDoc, Timestamp};
@@ -118,6 +120,11 @@ impl Service {
     /// Every change of the state, in journal order. A receiver that lags must start again from a whole view.
     pub fn changes(&self) -> broadcast::Receiver<Change> {
         self.inner.changes.subscribe()
+    }
+
+    /// Tells watchers that the published keys changed: after the keys in use did.
+    pub fn announce_bundle(&self) {
+        let _ = self.inner.changes.send(Change::Bundle);
     }
 
     /// A look at the state. Never held across an await, crypto or a target call.

@@ -1,6 +1,7 @@
 //! What an operator sets about issuing, already checked. Parsing is the daemon's.
 
 use proto_types::TrustDomain;
+use server_core::issue::Ttls;
 use std::{collections::HashMap, time::Duration};
 
 #[derive(Clone, Debug)]
@@ -10,13 +11,10 @@ pub struct Settings {
     pub issuer: String,
     pub token_endpoint: String,
     pub mtls_token_endpoint: String,
-    /// Default life of an X509-SVID of a workload.
-    pub x509_svid_ttl: Duration,
-    pub jwt_svid_ttl: Duration,
+    /// Default lives of SVIDs.
+    pub ttls: Ttls,
     /// Life of an agent's own SVID.
     pub agent_ttl: Duration,
-    pub task_svid_ttl: Duration,
-    pub task_token_ttl: Duration,
     /// uid → operator's name, for the admin socket.
     pub operators: HashMap<u32, String>,
     /// JSON of the masks of every kind, handed to agents.

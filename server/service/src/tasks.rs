@@ -7,10 +7,9 @@ use crate::{AgentCaller, IssuedJwt, Service, ServiceError, issue};
 use proto_types::{
     DecisionNote, EndReason, EntryId, Record, RoleName, Selector, SpiffeId, Task, TaskId, Timestamp,
 };
-use serde_json::json;
 use server_core::{
     lease,
-    ports::{Action, Commit, Guard, Outcome, ProvenKey, Query, Write, X509Svid},
+    ports::{Action, Commit, Decision, Guard, Outcome, ProvenKey, Query, Write, X509Svid},
     task::{self, Checked, Ruling, StartError, StartRequest},
 };
 use std::{sync::Arc, time::Duration};
@@ -91,25 +90,26 @@ impl Service {
         key: &ProvenKey,
         now: Timestamp,
     ) -> Result<StartedTask, ServiceError> {
-        let id = issue::task_identity(&started)?;
-        let svid = self.sign_task_x509(&started, &id, key).await?;
+        let (svid, svid_unit) = self.task_x509(&started, key).await?;
         let issuer = self.inner.settings.issuer.clone();
-        let (subject_token, jwt_record) = self.sign_task_jwt(&started, &id, &[issuer]).await?;
+        let (subject_token, jwt_record) = self.task_jwt(&started, &[issuer]).await?;
         let mut policies: Vec<String> = rulings.iter().flat_map(|r| r.decision.policies.clone()).collect();
         policies.sort();
         policies.dedup();
         let note = DecisionNote { outcome: "permit".into(), policies };
-        let mut unit = Commit::of(task::record("started", &started, now, Some(note)))
-            .also(issue::task_svid_record(&started, &svid, now))
-            .also(jwt_record)
-            .put(Write::Task(started.clone()))
-            .put(Write::TaskSerial { task: started.id, serial: svid.serial.clone(), not_after: svid.not_after });
+        // The task's record first: a serial counts only for a task that is known.
+        let mut unit =
+            Commit::of(task::record("started", &started, now, Some(note))).put(Write::Task(started.clone()));
+        let (_, writes, records) = svid_unit.into_parts();
+        unit = writes.into_iter().fold(unit, Commit::put);
+        unit = records.into_iter().chain([jwt_record]).fold(unit, Commit::also);
         if let Some(parent) = parent {
             for guard in self.path(&parent)? {
                 unit = unit.when(guard);
             }
         }
         let _released = self.commit_and_follow(unit).await?;
+        let id = issue::task_identity(&started)?;
         Ok(StartedTask { task: started, id, svid, subject_token })
     }
 
@@ -135,6 +135,7 @@ impl Service {
                     depth: checked.depth(),
                     now,
                     trust_domain: self.inner.settings.trust_domain.to_string(),
+                    workload_environment: None,
                     target_environment: role.as_ref().and_then(|r| self.environment(r)),
                 };
                 let role_max_ttl = limits.map_or(task::MAX_TTL, |l| l.max_ttl);
@@ -250,22 +251,8 @@ fn denied(role: Option<&RoleName>, why: &str) -> String {
     role.map_or_else(|| format!("starting this task is denied: {why}"), |r| format!("`{r}` is denied: {why}"))
 }
 
-/// Records that policy allowed or refused an exchange.
-pub(crate) fn decision_note(outcome: Outcome, policies: &[String]) -> DecisionNote {
-    let outcome = if outcome == Outcome::Permit { "permit" } else { "deny" };
-    DecisionNote { outcome: outcome.into(), policies: policies.to_vec() }
-}
-
-/// What a refused exchange leaves in the journal.
-pub(crate) fn refused(task: &Task, role: &RoleName, code: &str, policies: Vec<String>, now: Timestamp) -> Record {
-    Record::new(now, "exchange.refused")
-        .workload(&task.workload)
-        .task(task.id)
-        .role(role)
-        .intent(&task.intent)
-        .user(task.user.clone())
-        .node(&task.node)
-        .decision("deny", policies)
-        .outcome(code)
-        .detail(json!({}))
+/// What policy answered, for a record.
+pub(crate) fn decision_note(decision: &Decision) -> DecisionNote {
+    let outcome = if decision.outcome == Outcome::Permit { "permit" } else { "deny" };
+    DecisionNote { outcome: outcome.into(), policies: decision.policies.clone() }
 }

@@ -3,11 +3,7 @@
 //! Decides what every document needs whatever its kind (a name, a kind, no secret written inline). What else a kind
 //! allows is decided by the kind when it is built.
 
-use proto_types::{
-    TargetDoc,
-    id::excerpt,
-    target::is_name,
-};
+use proto_types::{TargetDoc, id::excerpt, target::is_name};
 use serde_json::{Map, Value};
 use server_core::ports::TargetProblem;
 use std::collections::BTreeSet;
@@ -41,8 +37,10 @@ pub fn parse_toml(text: &str, origin: &str) -> Result<Vec<TargetDoc>, Vec<Target
         vec![problem("", format!("line {line}: {}", excerpt(e.message())))]
     })?;
     let targets = top.remove("target").unwrap_or_else(|| Value::Array(Vec::new()));
-    let mut problems: Vec<_> =
-        top.keys().map(|k| problem("", format!("unknown key `{}`; this file holds [[target]] tables", excerpt(k)))).collect();
+    let mut problems: Vec<_> = top
+        .keys()
+        .map(|k| problem("", format!("unknown key `{}`; this file holds [[target]] tables", excerpt(k))))
+        .collect();
     match documents(targets, origin) {
         Ok(docs) if problems.is_empty() => Ok(docs),
         Ok(_) => Err(problems),

@@ -4,8 +4,7 @@
 use server_core::ports::Mask;
 
 /// The kinds that have a mask.
-pub const KNOWN_KINDS: [&str; 9] =
-    ["postgres", "mysql", "redis", "ssh", "aws", "gcp", "azure", "kubernetes", "github"];
+pub const KNOWN_KINDS: [&str; 9] = ["postgres", "mysql", "redis", "ssh", "aws", "gcp", "azure", "kubernetes", "github"];
 
 type Table = (&'static [&'static str], &'static [(&'static str, &'static str)]);
 
@@ -31,9 +30,28 @@ pub fn mask_of(kind: &str) -> Option<Mask> {
 
 const POSTGRES: Table = (
     &[
-        "DATABASE_URL", "PGAPPNAME", "PGCHANNELBINDING", "PGDATABASE", "PGHOST", "PGHOSTADDR", "PGOPTIONS",
-        "PGPASSFILE", "PGPASSWORD", "PGPORT", "PGREQUIREAUTH", "PGSERVICE", "PGSERVICEFILE", "PGSSLCERT", "PGSSLCRL",
-        "PGSSLKEY", "PGSSLMODE", "PGSSLROOTCERT", "PGSYSCONFDIR", "PGTARGETSESSIONATTRS", "PGUSER", "POSTGRES_PASSWORD",
+        "DATABASE_URL",
+        "PGAPPNAME",
+        "PGCHANNELBINDING",
+        "PGDATABASE",
+        "PGHOST",
+        "PGHOSTADDR",
+        "PGOPTIONS",
+        "PGPASSFILE",
+        "PGPASSWORD",
+        "PGPORT",
+        "PGREQUIREAUTH",
+        "PGSERVICE",
+        "PGSERVICEFILE",
+        "PGSSLCERT",
+        "PGSSLCRL",
+        "PGSSLKEY",
+        "PGSSLMODE",
+        "PGSSLROOTCERT",
+        "PGSYSCONFDIR",
+        "PGTARGETSESSIONATTRS",
+        "PGUSER",
+        "POSTGRES_PASSWORD",
         "POSTGRES_URL",
     ],
     // libpq ignores a client certificate that is not there, and then does not look in ~/.postgresql.
@@ -47,8 +65,17 @@ const POSTGRES: Table = (
 
 const MYSQL: Table = (
     &[
-        "MARIADB_HOME", "MYSQL_GROUP_SUFFIX", "MYSQL_HOME", "MYSQL_HOST", "MYSQL_PASSWORD", "MYSQL_PWD",
-        "MYSQL_TCP_PORT", "MYSQL_TEST_LOGIN_FILE", "MYSQL_UNIX_PORT", "MYSQL_URL", "MYSQL_USER",
+        "MARIADB_HOME",
+        "MYSQL_GROUP_SUFFIX",
+        "MYSQL_HOME",
+        "MYSQL_HOST",
+        "MYSQL_PASSWORD",
+        "MYSQL_PWD",
+        "MYSQL_TCP_PORT",
+        "MYSQL_TEST_LOGIN_FILE",
+        "MYSQL_UNIX_PORT",
+        "MYSQL_URL",
+        "MYSQL_USER",
     ],
     &[("MYSQL_TEST_LOGIN_FILE", "${DIR}/none")],
 );
@@ -65,11 +92,24 @@ const SSH: Table = (
 
 const AWS: Table = (
     &[
-        "AWS_ACCESS_KEY_ID", "AWS_BEARER_TOKEN_BEDROCK", "AWS_CONFIG_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN",
-        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CREDENTIAL_EXPIRATION", "AWS_DEFAULT_PROFILE",
-        "AWS_LOGIN_CACHE_DIRECTORY", "AWS_PROFILE", "AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME", "AWS_SECRET_ACCESS_KEY",
-        "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN", "AWS_SHARED_CREDENTIALS_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_BEARER_TOKEN_BEDROCK",
+        "AWS_CONFIG_FILE",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_CREDENTIAL_EXPIRATION",
+        "AWS_DEFAULT_PROFILE",
+        "AWS_LOGIN_CACHE_DIRECTORY",
+        "AWS_PROFILE",
+        "AWS_ROLE_ARN",
+        "AWS_ROLE_SESSION_NAME",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SECURITY_TOKEN",
+        "AWS_SESSION_TOKEN",
+        "AWS_SHARED_CREDENTIALS_FILE",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
     ],
     &[
         ("AWS_CONFIG_FILE", "${DIR}/aws_config"),
@@ -80,10 +120,19 @@ const AWS: Table = (
 
 const GCP: Table = (
     &[
-        "CLOUDSDK_ACTIVE_CONFIG_NAME", "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE", "CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE",
-        "CLOUDSDK_AUTH_IMPERSONATE_SERVICE_ACCOUNT", "CLOUDSDK_CONFIG", "CLOUDSDK_CORE_ACCOUNT",
-        "GCLOUD_KEYFILE_JSON", "GOOGLE_API_KEY", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_KEYFILE_JSON",
-        "GOOGLE_CREDENTIALS", "GOOGLE_IMPERSONATE_SERVICE_ACCOUNT", "GOOGLE_OAUTH_ACCESS_TOKEN",
+        "CLOUDSDK_ACTIVE_CONFIG_NAME",
+        "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE",
+        "CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE",
+        "CLOUDSDK_AUTH_IMPERSONATE_SERVICE_ACCOUNT",
+        "CLOUDSDK_CONFIG",
+        "CLOUDSDK_CORE_ACCOUNT",
+        "GCLOUD_KEYFILE_JSON",
+        "GOOGLE_API_KEY",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "GOOGLE_CLOUD_KEYFILE_JSON",
+        "GOOGLE_CREDENTIALS",
+        "GOOGLE_IMPERSONATE_SERVICE_ACCOUNT",
+        "GOOGLE_OAUTH_ACCESS_TOKEN",
     ],
     // The well-known file of application default credentials lies in this folder too.
     &[("CLOUDSDK_CONFIG", "${DIR}/gcloud")],
@@ -91,12 +140,30 @@ const GCP: Table = (
 
 const AZURE: Table = (
     &[
-        "ARM_ACCESS_KEY", "ARM_CLIENT_CERTIFICATE_PATH", "ARM_CLIENT_ID", "ARM_CLIENT_SECRET", "ARM_OIDC_TOKEN",
-        "ARM_SAS_TOKEN", "ARM_TENANT_ID", "AZURE_AUTHORITY_HOST", "AZURE_CLIENT_CERTIFICATE_PASSWORD",
-        "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_CONFIG_DIR",
-        "AZURE_FEDERATED_TOKEN_FILE", "AZURE_PASSWORD", "AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_KEY",
-        "AZURE_STORAGE_SAS_TOKEN", "AZURE_TENANT_ID", "AZURE_USERNAME", "IDENTITY_ENDPOINT", "IDENTITY_HEADER",
-        "MSI_ENDPOINT", "MSI_SECRET",
+        "ARM_ACCESS_KEY",
+        "ARM_CLIENT_CERTIFICATE_PATH",
+        "ARM_CLIENT_ID",
+        "ARM_CLIENT_SECRET",
+        "ARM_OIDC_TOKEN",
+        "ARM_SAS_TOKEN",
+        "ARM_TENANT_ID",
+        "AZURE_AUTHORITY_HOST",
+        "AZURE_CLIENT_CERTIFICATE_PASSWORD",
+        "AZURE_CLIENT_CERTIFICATE_PATH",
+        "AZURE_CLIENT_ID",
+        "AZURE_CLIENT_SECRET",
+        "AZURE_CONFIG_DIR",
+        "AZURE_FEDERATED_TOKEN_FILE",
+        "AZURE_PASSWORD",
+        "AZURE_STORAGE_CONNECTION_STRING",
+        "AZURE_STORAGE_KEY",
+        "AZURE_STORAGE_SAS_TOKEN",
+        "AZURE_TENANT_ID",
+        "AZURE_USERNAME",
+        "IDENTITY_ENDPOINT",
+        "IDENTITY_HEADER",
+        "MSI_ENDPOINT",
+        "MSI_SECRET",
     ],
     &[("AZURE_CONFIG_DIR", "${DIR}/azure")],
 );
@@ -104,8 +171,16 @@ const AZURE: Table = (
 const KUBERNETES: Table = (
     // Without the service's address a client in a pod does not fall back to the pod's own token.
     &[
-        "HELM_KUBEAPISERVER", "HELM_KUBECONTEXT", "HELM_KUBETOKEN", "K8S_AUTH_API_KEY", "K8S_AUTH_KUBECONFIG",
-        "KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "KUBE_CONFIG_PATH", "KUBE_CONFIG_PATHS",
+        "HELM_KUBEAPISERVER",
+        "HELM_KUBECONTEXT",
+        "HELM_KUBETOKEN",
+        "K8S_AUTH_API_KEY",
+        "K8S_AUTH_KUBECONFIG",
+        "KUBECONFIG",
+        "KUBERNETES_SERVICE_HOST",
+        "KUBERNETES_SERVICE_PORT",
+        "KUBE_CONFIG_PATH",
+        "KUBE_CONFIG_PATHS",
         "KUBE_TOKEN",
     ],
     &[("KUBECONFIG", "${DIR}/kubeconfig")],
@@ -113,8 +188,14 @@ const KUBERNETES: Table = (
 
 const GITHUB: Table = (
     &[
-        "GH_CONFIG_DIR", "GH_ENTERPRISE_TOKEN", "GH_HOST", "GH_TOKEN", "GITHUB_ENTERPRISE_TOKEN", "GITHUB_PAT",
-        "GITHUB_TOKEN", "GIT_ASKPASS",
+        "GH_CONFIG_DIR",
+        "GH_ENTERPRISE_TOKEN",
+        "GH_HOST",
+        "GH_TOKEN",
+        "GITHUB_ENTERPRISE_TOKEN",
+        "GITHUB_PAT",
+        "GITHUB_TOKEN",
+        "GIT_ASKPASS",
     ],
     &[("GH_CONFIG_DIR", "${DIR}/gh")],
 );

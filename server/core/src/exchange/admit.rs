@@ -60,7 +60,9 @@ impl ExchangeRequest {
             return Err(invalid_client("the caller is not this task's workload"));
         }
         if self.client_id.as_ref().is_some_and(|id| *id != client && *id != task.workload.to_string()) {
-            return Err(invalid_client("client_id names another client than the one that is authenticated; leave it out"));
+            return Err(invalid_client(
+                "client_id names another client than the one that is authenticated; leave it out",
+            ));
         }
         if !task.is_live() || task.ends_at <= now {
             return Err(invalid_request("the task of the subject_token is over; start a new one"));

@@ -27,7 +27,9 @@ impl ClientAuth {
         let kind = form.get("client_assertion_type");
         let others = usize::from(authorization) + usize::from(form.get("client_secret").is_some());
         if others + usize::from(assertion.is_some() || certificate) > 1 {
-            return Err(invalid_request("authenticate the client by one method: mTLS, or a jwt-spiffe client_assertion"));
+            return Err(invalid_request(
+                "authenticate the client by one method: mTLS, or a jwt-spiffe client_assertion",
+            ));
         }
         if others > 0 {
             return Err(invalid_client("client secrets are not accepted; use mTLS with an X.509-SVID, or jwt-spiffe"));

@@ -45,7 +45,8 @@ impl Details {
         let mut least: Option<Duration> = None;
         for value in self.0.iter().filter_map(|o| o.get("ttl")) {
             let ttl = value.as_str().and_then(|t| parse_duration(t).ok()).filter(|t| *t >= Duration::from_secs(1));
-            let ttl = ttl.ok_or_else(|| invalid("ttl in authorization_details is a duration of at least 1s, such as 5m"))?;
+            let ttl =
+                ttl.ok_or_else(|| invalid("ttl in authorization_details is a duration of at least 1s, such as 5m"))?;
             least = Some(least.map_or(ttl, |l| l.min(ttl)));
         }
         Ok(least)

@@ -43,7 +43,8 @@ pub fn fingerprint(request: &ExchangeRequest, proven: &Proven) -> [u8; 32] {
         "details": request.details.objects(),
     });
     // Strict parsing let in neither numbers beyond 2^53 nor fractions that have no exact form.
-    let canonical = serde_json_canonicalizer::to_vec(&whole).expect("strings, lists and I-JSON numbers have a canonical form");
+    let canonical =
+        serde_json_canonicalizer::to_vec(&whole).expect("strings, lists and I-JSON numbers have a canonical form");
     let mut ctx = digest::Context::new(&digest::SHA256);
     ctx.update(DOMAIN);
     ctx.update(&canonical);

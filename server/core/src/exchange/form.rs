@@ -25,7 +25,9 @@ impl ExchangeForm {
     pub fn parse(content_type: &str, body: &[u8]) -> Result<Self, OAuthError> {
         form_content_type(content_type)?;
         if body.len() > MAX_BODY {
-            return Err(invalid_request(format!("a token request has at most {MAX_BODY} bytes; ask for less at a time")));
+            return Err(invalid_request(format!(
+                "a token request has at most {MAX_BODY} bytes; ask for less at a time"
+            )));
         }
         let mut values: BTreeMap<String, Vec<Secret<String>>> = BTreeMap::new();
         let pairs = body.split(|b| *b == b'&').filter(|pair| !pair.is_empty());

@@ -22,5 +22,5 @@ pub use error::{OAuthCode, OAuthError};
 pub use fingerprint::{fingerprint, idempotency_key};
 pub use form::{ExchangeForm, MAX_BODY, MAX_PARAMS, no_query};
 pub use narrow::{Limits, MAX_TASK_TOKEN, narrow, narrow_task_token};
-pub use request::{ExchangeRequest, Goal, Surroundings, Subject, SubjectType, TokenType};
+pub use request::{ExchangeRequest, Goal, Subject, SubjectType, Surroundings, TokenType};
 pub use response::TokenResponse;

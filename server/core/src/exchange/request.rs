@@ -114,7 +114,9 @@ fn grant_type(form: &ExchangeForm) -> Result<(), OAuthError> {
     match form.get("grant_type") {
         Some(GRANT) => Ok(()),
         None => Err(invalid_request(format!("grant_type is missing; send {GRANT}"))),
-        Some(_) => Err(OAuthError::new(OAuthCode::UnsupportedGrantType, format!("the only grant_type here is {GRANT}"))),
+        Some(_) => {
+            Err(OAuthError::new(OAuthCode::UnsupportedGrantType, format!("the only grant_type here is {GRANT}")))
+        }
     }
 }
 
@@ -132,7 +134,19 @@ fn subject(form: &ExchangeForm) -> Result<Subject, OAuthError> {
             return Err(invalid_request(why));
         }
     };
+    // Both types are signed tokens of three parts here; anything else is refused before a verifier spends on it.
+    if !is_compact(token) {
+        return Err(invalid_request(
+            "subject_token is not what its subject_token_type says: a signed JWT of three parts",
+        ));
+    }
     Ok(Subject { kind, token: Secret::new(token.into()) })
+}
+
+/// Three non-empty parts of base64url, without padding (RFC 7515 section 7.1).
+fn is_compact(token: &str) -> bool {
+    let part = |p: &str| !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    token.bytes().filter(|b| *b == b'.').count() == 2 && token.split('.').all(part)
 }
 
 fn no_actor(form: &ExchangeForm) -> Result<(), OAuthError> {

@@ -1,7 +1,7 @@
 //! Certificate signing requests (RFC 2986): checked for form, key and proof of possession; then everything but the key
 //! is forgotten.
 
-use super::der::{DerFault, exact};
+use super::der::{DerFault, children, exact, is_sequence};
 use crate::ports::ProvenKey;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ParsedPublicKey, VerificationAlgorithm};
 use x509_parser::{
@@ -70,6 +70,9 @@ pub fn check_csr(der: &[u8], blocked: &dyn Fn(&[u8]) -> bool) -> Result<ProvenKe
         _ if der.starts_with(b"-----BEGIN") => return Err(CsrError::Pem),
         _ => exact(der)?,
     }
+    if !is_request(der) {
+        return Err(CsrError::Malformed);
+    }
     let (rest, csr) = X509CertificationRequest::from_der(der).map_err(|_| CsrError::Malformed)?;
     let info = &csr.certification_request_info;
     if !rest.is_empty() || info.version != X509Version::V1 {
@@ -90,6 +93,20 @@ pub fn check_csr(der: &[u8], blocked: &dyn Fn(&[u8]) -> bool) -> Result<ProvenKe
     if blocked(spki) { Err(CsrError::Blocked) } else { Ok(ProvenKey::assertion(spki.to_vec())) }
 }
 
+/// RFC 2986 section 4, by tags: request {info, algorithm, signature}, info {version, name, key, [0] attributes}.
+fn is_request(der: &[u8]) -> bool {
+    let parts = children(der);
+    is_sequence(der, &[SEQUENCE, SEQUENCE, BIT_STRING])
+        && is_sequence(parts[0], &[INTEGER, SEQUENCE, SEQUENCE, 0xa0])
+        && (is_sequence(parts[1], &[OID]) || is_sequence(parts[1], &[OID, NULL]))
+}
+
+const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
+const NULL: u8 = 0x05;
+const OID: u8 = 0x06;
+const SEQUENCE: u8 = 0x30;
+
 /// The same demands on a key alone, without proof of possession: keys that callers send for `x509` credentials.
 pub fn check_spki(der: &[u8]) -> Result<(), CsrError> {
     if der.len() > MAX_CSR {
@@ -107,9 +124,15 @@ enum Kind {
 }
 
 fn key_kind(spki: &SubjectPublicKeyInfo<'_>) -> Result<Kind, CsrError> {
-    let (oid, parameters) = (&spki.algorithm.algorithm, spki.algorithm.parameters.as_ref());
+    if !is_sequence(spki.raw, &[SEQUENCE, BIT_STRING]) {
+        return Err(CsrError::Malformed);
+    }
+    let algorithm = children(spki.raw)[0];
+    let oid = &spki.algorithm.algorithm;
     if *oid == OID_KEY_TYPE_EC_PUBLIC_KEY {
-        let curve = parameters.and_then(|p| p.as_oid().ok()).ok_or(CsrError::ExplicitCurve)?;
+        // RFC 5480 section 2.1.1: a named curve; anything else would be parameters.
+        let named = is_sequence(algorithm, &[OID, OID]).then_some(spki.algorithm.parameters.as_ref()).flatten();
+        let curve = named.and_then(|p| p.as_oid().ok()).ok_or(CsrError::ExplicitCurve)?;
         let (len, alg): (usize, &'static dyn VerificationAlgorithm) = if curve == OID_EC_P256 {
             (65, &ECDSA_P256_SHA256_ASN1)
         } else if curve == OID_NIST_EC_P384 {
@@ -126,10 +149,10 @@ fn key_kind(spki: &SubjectPublicKeyInfo<'_>) -> Result<Kind, CsrError> {
         Ok(Kind::Ec)
     } else if *oid == OID_PKCS1_RSAENCRYPTION {
         // RFC 3279 section 2.3.1: the parameters are NULL, and the certificate will repeat these very bytes.
-        if !parameters.is_some_and(|p| p.as_null().is_ok()) {
+        exact(&spki.subject_public_key.data)?;
+        if !is_sequence(algorithm, &[OID, NULL]) || !is_sequence(&spki.subject_public_key.data, &[INTEGER, INTEGER]) {
             return Err(CsrError::Malformed);
         }
-        exact(&spki.subject_public_key.data)?;
         match spki.parsed() {
             Ok(PublicKey::RSA(rsa)) => rsa_key(&rsa).map(|()| Kind::Rsa),
             _ => Err(CsrError::Malformed),

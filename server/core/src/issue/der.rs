@@ -26,6 +26,24 @@ pub(super) fn exact(der: &[u8]) -> Result<(), DerFault> {
     }
 }
 
+/// The values inside the constructed value `der`, whole, with their tags; empty when `der` is not what [`exact`] takes.
+pub(super) fn children(der: &[u8]) -> Vec<&[u8]> {
+    let mut out = Vec::new();
+    let Ok((mut next, _)) = length(der, 0) else { return out };
+    while let Ok((start, len)) = length(der, next) {
+        let Some(child) = der.get(next..start + len) else { break };
+        out.push(child);
+        next = start + len;
+    }
+    out
+}
+
+/// Whether the constructed value `der` is a universal SEQUENCE of values with exactly these tags. The certificate
+/// parser looks at tag numbers and not at their class, so a `[16]` would pass for a SEQUENCE.
+pub(super) fn is_sequence(der: &[u8], tags: &[u8]) -> bool {
+    der.first() == Some(&0x30) && children(der).iter().map(|c| c[0]).eq(tags.iter().copied())
+}
+
 /// Checks the value at `at` and returns where it ends.
 fn value(der: &[u8], at: usize, depth: u8) -> Result<usize, DerFault> {
     let tag = *der.get(at).ok_or(DerFault::Truncated)?;

@@ -155,8 +155,9 @@ pub fn encode(record: &Record, entropy: &dyn Entropy) -> Result<Encoded, Journal
 
 fn integers_fit(value: &Value) -> bool {
     match value {
-        Value::Number(n) => n.as_u64().is_none_or(|n| n <= MAX_INTEGER)
-            && n.as_i64().is_none_or(|n| n.unsigned_abs() <= MAX_INTEGER),
+        Value::Number(n) => {
+            n.as_u64().is_none_or(|n| n <= MAX_INTEGER) && n.as_i64().is_none_or(|n| n.unsigned_abs() <= MAX_INTEGER)
+        }
         Value::Array(items) => items.iter().all(integers_fit),
         Value::Object(fields) => fields.values().all(integers_fit),
         Value::Null | Value::Bool(_) | Value::String(_) => true,

@@ -126,8 +126,14 @@ impl ExportVerifier {
     pub fn header(&self) -> &ExportHeader {
         &self.header
     }
-    /// `false` when something bad was found: more lines change nothing.
+    /// `false` when something bad was found: more lines change nothing. A line behind the header's root is bad: nothing
+    /// vouches for it.
     pub fn line(&mut self, line: &str) -> bool {
+        let limit = self.header.root.size;
+        if self.verifier.size() >= limit {
+            self.verifier.refuse(format!("it stands behind the {limit} records the header vouches for"));
+            return false;
+        }
         match parse_line(line) {
             Ok(record) => self.verifier.feed(&record),
             Err(why) => {
@@ -136,12 +142,8 @@ impl ExportVerifier {
             }
         }
     }
-    /// There are no more lines. Records beyond the header's root are not vouched for by it: they are refused.
-    pub fn finish(mut self) -> Verdict {
-        if self.verifier.size() > self.header.root.size {
-            let limit = self.header.root.size;
-            self.verifier.refuse(format!("it stands behind the {limit} records the header vouches for"));
-        }
+    /// There are no more lines.
+    pub fn finish(self) -> Verdict {
         self.verifier.finish()
     }
 }
@@ -208,7 +210,7 @@ mod tests {
         assert_eq!(at(removed), 4);
         let mut added = export(6);
         added[0] = export(5).remove(0);
-        assert_eq!(at(added), 6);
+        assert_eq!(at(added), 5);
     }
 
     #[test]

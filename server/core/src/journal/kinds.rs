@@ -82,6 +82,9 @@ mod tests {
             std::fs::write(&path, kinds_page()).unwrap();
         }
         let page = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(page == kinds_page(), "docs/journal.md is not what journal::KINDS says; run this test with ERRAND_BLESS=1");
+        assert!(
+            page == kinds_page(),
+            "docs/journal.md is not what journal::KINDS says; run this test with ERRAND_BLESS=1"
+        );
     }
 }

@@ -95,6 +95,8 @@ pub struct Bundle {
 /// The published side of the authorities.
 pub trait Authorities: Send + Sync {
     fn bundle(&self) -> Arc<Bundle>;
+    /// When the active CA certificate ends: no certificate outlives its issuer. The epoch when there is none.
+    fn ca_not_after(&self) -> Timestamp;
     /// Public keys of one use that may still verify something.
     fn public_keys(&self, key_use: KeyUse) -> Vec<PublicKey>;
 }

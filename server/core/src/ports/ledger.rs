@@ -22,7 +22,8 @@ pub struct Claim {
 pub enum Guard {
     /// Takes the claim with a row-count-checked insert; lost when it was taken before.
     Unclaimed(Claim),
-    /// Takes the join token (digest, lowercase hex) with a row-count-checked delete.
+    /// Takes the join token (digest, lowercase hex) with a row-count-checked delete; lost when it is unknown, was taken,
+    /// or has expired at the time of the unit's first record.
     JoinToken(String),
     /// The task is active and its epoch is this one.
     TaskLive(TaskId, Epoch),
@@ -270,6 +271,19 @@ pub trait Archive: Send + Sync {
     fn stored(&self, from: Position, max: u32) -> Fut<'_, Result<Vec<StoredRecord>, ReadError>>;
     /// The newest root written down; `None` for an empty journal.
     fn root(&self) -> Fut<'_, Result<Option<TreeRoot>, ReadError>>;
+    /// Roots written down over more than `after` records, smallest first, at most `max`: the more a verifier knows,
+    /// the narrower it tells where hashes were replaced.
+    fn roots(&self, after: u64, max: u32) -> Fut<'_, Result<Vec<TreeRoot>, ReadError>> {
+        Box::pin(async move {
+            let newest = self.root().await?;
+            Ok(newest.into_iter().filter(|r| r.size > after).take(max as usize).collect())
+        })
+    }
+    /// A join token that was not taken, by its digest (lowercase hex). It may have expired.
+    fn join_token<'a>(&'a self, digest: &'a str) -> Fut<'a, Result<Option<JoinToken>, ReadError>> {
+        let _ = digest;
+        Box::pin(async { Err(ReadError::Unavailable("join tokens are not kept here".into())) })
+    }
     /// Newest first; `before` is the id of the last one of the page before.
     fn tasks(&self, filter: &Filter, before: Option<TaskId>, max: u32) -> Fut<'_, Result<Vec<Task>, ReadError>>;
     fn task(&self, id: TaskId) -> Fut<'_, Result<Option<Task>, ReadError>>;

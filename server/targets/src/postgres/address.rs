@@ -75,10 +75,8 @@ impl Address {
 }
 
 fn part(what: &'static str, raw: &str, max: usize) -> Result<String, AddressError> {
-    let text = percent_decode_str(raw)
-        .decode_utf8()
-        .map_err(|_| AddressError::Name { what, got: excerpt(raw) })?
-        .into_owned();
+    let text =
+        percent_decode_str(raw).decode_utf8().map_err(|_| AddressError::Name { what, got: excerpt(raw) })?.into_owned();
     if text.is_empty() {
         return Err(AddressError::Missing(what));
     }

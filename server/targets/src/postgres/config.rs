@@ -92,8 +92,10 @@ fn read(doc: &TargetDoc, context: &KindContext, problems: &mut Problems) -> Opti
         section.problem(problems, format!("password_file: {e}"));
     }
     let tls = tls(&mut section, address.as_ref(), password_file.is_some(), secrets_dir.as_deref(), problems);
-    let roles = roles(&doc.name, section.tables("role", problems), problems);
-    if roles.is_empty() {
+    let tables = section.tables("role", problems);
+    let declared = tables.len();
+    let roles = roles(&doc.name, tables, problems);
+    if declared == 0 {
         section.problem(problems, "declares no role: add a [[target.role]] with a name and member_of");
     }
     section.finish(problems);
@@ -136,7 +138,8 @@ fn tls(
     let private_ca = declared.is_some();
     let ca_file = declared.or_else(|| SYSTEM_ROOTS.iter().map(PathBuf::from).find(|p| p.is_file()));
     if ca_file.is_none() && matches!(mode, PgSslMode::VerifyCa | PgSslMode::VerifyFull) {
-        section.problem(problems, format!("sslmode {name} needs a ca_file: this machine has no authorities of its own"));
+        section
+            .problem(problems, format!("sslmode {name} needs a ca_file: this machine has no authorities of its own"));
     }
     Some(Tls { mode, name, ca_file, private_ca })
 }
@@ -153,7 +156,8 @@ fn roles(target: &str, tables: Vec<Map<String, Value>>, problems: &mut Problems)
         let name = name.filter(|name| {
             let good = is_name(name);
             if !good {
-                section.problem(problems, "`name` is 1 to 63 of a-z, 0-9, `_` and `-`, starting with a letter or digit");
+                section
+                    .problem(problems, "`name` is 1 to 63 of a-z, 0-9, `_` and `-`, starting with a letter or digit");
             }
             good
         });
@@ -173,7 +177,8 @@ fn role(section: &mut Section<'_>, problems: &mut Problems) -> Option<Role> {
     member_of.sort();
     member_of.dedup();
     if member_of.is_empty() {
-        section.problem(problems, "`member_of` is missing: name the roles it is a member of, such as [\"orders_reader\"]");
+        section
+            .problem(problems, "`member_of` is missing: name the roles it is a member of, such as [\"orders_reader\"]");
     }
     let search_path =
         section.texts("search_path", problems).unwrap_or_else(|| vec!["$user".to_string(), "public".to_string()]);
@@ -185,9 +190,7 @@ fn role(section: &mut Section<'_>, problems: &mut Problems) -> Option<Role> {
     Some(Role {
         member_of,
         max_ttl: section.duration("max_ttl", second, LONGEST_TTL, problems).unwrap_or(DEFAULT_MAX_TTL),
-        connection_limit: section
-            .integer("connection_limit", 1, 10_000, problems)
-            .unwrap_or(DEFAULT_CONNECTION_LIMIT),
+        connection_limit: section.integer("connection_limit", 1, 10_000, problems).unwrap_or(DEFAULT_CONNECTION_LIMIT),
         search_path,
         statement_timeout: section.duration("statement_timeout", Duration::from_millis(1), LONGEST_TTL, problems),
     })

@@ -97,7 +97,8 @@ impl Connector {
             && !matches!(config.tls.mode, PgSslMode::Disable)
         {
             let allowed = config.allowed().filter(|_| config.tls.private_ca);
-            options = options.ssl_root_cert_from_pem(secret_file::read(path, allowed).map_err(refused)?.expose().clone());
+            options =
+                options.ssl_root_cert_from_pem(secret_file::read(path, allowed).map_err(refused)?.expose().clone());
         }
         if let Some(path) = &config.password_file {
             return Ok(options.password(secret_file::read_line(path, config.allowed()).map_err(refused)?.expose()));

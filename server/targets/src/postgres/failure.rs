@@ -21,6 +21,9 @@ pub(super) enum Failure {
     Person(String),
     #[error("{0}")]
     Later(String),
+    /// A renewal met a revocation: the role is there, and not for long.
+    #[error("`{0}` is being revoked")]
+    Ending(String),
 }
 
 impl Failure {
@@ -36,7 +39,7 @@ impl Failure {
             Self::Answered { code, .. } => {
                 matches!(code.as_str(), "42501" | "28000" | "28P01" | "3D000" | "42704" | "42809")
             }
-            Self::Unreachable { .. } | Self::Lost(_) | Self::Timeout(_) | Self::Later(_) => false,
+            Self::Unreachable { .. } | Self::Lost(_) | Self::Timeout(_) | Self::Later(_) | Self::Ending(_) => false,
         }
     }
 }

@@ -31,17 +31,18 @@ pub(super) async fn issue(
 ) -> Result<Issued, IssueError> {
     let config = &connector.config;
     let refuse = |why: String| IssueError::Refused { why };
-    let role = config
-        .roles
-        .get(&request.role)
-        .ok_or_else(|| refuse(format!("`{}` has no such role", config.target)))?;
+    let role =
+        config.roles.get(&request.role).ok_or_else(|| refuse(format!("`{}` has no such role", config.target)))?;
     let not_after = request.not_after.min(request.now.plus(role.max_ttl));
     check_request(store_id, request, not_after).map_err(refuse)?;
 
     let password = scram::password(entropy);
     let verifier = scram::verifier(&password, entropy);
     let create = Create { request, role, verifier: verifier.expose(), not_after };
-    let (session, oid) = within(PREPARE, create.prepare(connector)).await.map_err(|e| refuse(e.to_string()))?;
+    let (session, oid) = within(PREPARE, create.prepare(connector)).await.map_err(|failure| match failure {
+        Failure::Ending(_) => IssueError::Unknown { why: failure.to_string() },
+        _ => refuse(failure.to_string()),
+    })?;
     commit(session).await?;
 
     let user = request.name.as_str();
@@ -127,7 +128,7 @@ impl Create<'_> {
         if !comment.starts_with(&task) {
             Err(Failure::Person(format!("a role named {} exists and is not this task's", self.request.name.as_str())))
         } else if !alive {
-            Err(Failure::Person(format!("{} is being revoked", self.request.name.as_str())))
+            Err(Failure::Ending(self.request.name.as_str().into()))
         } else {
             Ok("ALTER")
         }

@@ -67,8 +67,10 @@ fn pgpass(config: &Config, user: &str, password: &Secret<String>) -> String {
 
 fn service(config: &Config, name: &str, user: &str, mode: Option<&str>, root: Option<&str>) -> String {
     let a = &config.address;
-    let mut text =
-        format!("[{name}]\nhost={}\nport={}\ndbname={}\nuser={user}\npassfile=${{DIR}}/pgpass\n", a.host, a.port, a.database);
+    let mut text = format!(
+        "[{name}]\nhost={}\nport={}\ndbname={}\nuser={user}\npassfile=${{DIR}}/pgpass\n",
+        a.host, a.port, a.database
+    );
     if let Some(mode) = mode {
         text.push_str(&format!("sslmode={mode}\n"));
     }

@@ -1,0 +1,63 @@
+//! Which agent a command speaks to: the one `SPIFFE_ENDPOINT_SOCKET` names and no other; without it the installed one,
+//! and then a running `errand dev` of the same user.
+//!
+//! Decides the order only; whether something listens there is found out by connecting.
+
+use super::ClientError;
+use proto_types::id::excerpt;
+use std::{
+    ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
+};
+
+/// Where an installed agent listens.
+pub const INSTALLED: &str = "/run/errand/agent.sock";
+
+/// The sockets to try, in order. `var` reads one environment variable.
+pub fn candidates(var: &dyn Fn(&str) -> Option<OsString>) -> Result<Vec<PathBuf>, ClientError> {
+    if let Some(value) = var("SPIFFE_ENDPOINT_SOCKET").filter(|v| !v.is_empty()) {
+        return Ok(vec![socket_path(&value)?]);
+    }
+    let installed = PathBuf::from(INSTALLED);
+    let dev = dev_env(var).and_then(|text| setting(&text, "SPIFFE_ENDPOINT_SOCKET"));
+    let dev = dev.map(|value| socket_path(OsStr::new(&value))).transpose()?;
+    Ok([installed.exists().then_some(installed), dev].into_iter().flatten().collect())
+}
+
+/// The path in a Workload API address (SPIFFE Workload Endpoint, section 4): `unix:///path` or `unix:/path`.
+pub fn socket_path(value: &OsStr) -> Result<PathBuf, ClientError> {
+    use std::os::unix::ffi::OsStrExt;
+    let fail = || ClientError::Address { value: excerpt(&value.to_string_lossy()) };
+    let rest = value.as_bytes().strip_prefix(b"unix:").ok_or_else(fail)?;
+    let path = rest.strip_prefix(b"//").unwrap_or(rest);
+    if !path.starts_with(b"/") || path.contains(&0) {
+        return Err(fail());
+    }
+    Ok(Path::new(OsStr::from_bytes(path)).to_path_buf())
+}
+
+/// What a running `errand dev` wrote of itself.
+fn dev_env(var: &dyn Fn(&str) -> Option<OsString>) -> Option<String> {
+    let home = var("XDG_DATA_HOME").filter(|v| !v.is_empty()).map(PathBuf::from);
+    let home = home.or_else(|| var("HOME").map(|h| PathBuf::from(h).join(".local/share")))?;
+    std::fs::read_to_string(home.join("errand/dev/dev.env")).ok()
+}
+
+/// One setting of a file made to be sourced by a shell: `NAME=value`, perhaps after `export`, perhaps quoted.
+pub fn setting(text: &str, name: &str) -> Option<String> {
+    text.lines().rev().find_map(|line| {
+        let line = line.trim();
+        let (key, value) = line.strip_prefix("export ").unwrap_or(line).split_once('=')?;
+        (key.trim() == name).then(|| unquote(value.trim()))
+    })
+}
+
+fn unquote(value: &str) -> String {
+    for quote in ['\'', '"'] {
+        if let Some(inner) = value.strip_prefix(quote).and_then(|v| v.strip_suffix(quote)) {
+            // How a shell spells a quote inside single quotes.
+            return inner.replace("'\\''", "'");
+        }
+    }
+    value.to_string()
+}

@@ -1,0 +1,101 @@
+//! The forms in which one credential is printed. Decides how a form is written, and refuses one that the credential
+//! has not the fields for; knows no kind of target by name.
+
+use crate::{
+    agent_client::token::Answer,
+    run::{DIR, password_url},
+};
+use proto_types::{CredentialInfo, Placement, Secret};
+use serde_json::{Value, json};
+
+/// `--as`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Form {
+    /// The whole answer of the token endpoint
+    Json,
+    /// Lines for a shell to evaluate
+    Env,
+    /// What a `credential_process` of the AWS tools prints
+    Aws,
+    /// An SSH certificate, one line
+    Ssh,
+    /// A line of a PostgreSQL password file
+    Pgpass,
+}
+
+/// A form that this credential has not.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("role kind `{kind}` has no {form} form: use --as json")]
+pub struct NoForm {
+    kind: String,
+    form: &'static str,
+}
+
+/// Variables that name a file of secrets, the field whose value it holds, and the variable for the value itself: without
+/// a private directory there is nowhere to put the file.
+const VALUE_INSTEAD_OF_FILE: [(&str, &str, &str); 1] = [("PGPASSFILE", "password", "PGPASSWORD")];
+
+/// The text, with its last line ended.
+pub fn render(answer: &Answer, form: Form) -> Result<Secret<String>, NoForm> {
+    let credential = &answer.credential;
+    let (text, form) = match form {
+        Form::Json => (Some(String::from_utf8_lossy(answer.body.expose()).trim_end().to_string()), "json"),
+        Form::Env => (env(credential), "env"),
+        Form::Aws => (aws(credential), "aws"),
+        Form::Ssh => (field(credential, "certificate").map(|line| line.trim_end().to_string()), "ssh"),
+        Form::Pgpass => (pgpass(credential), "pgpass"),
+    };
+    let text = text.ok_or_else(|| NoForm { kind: credential.kind.clone(), form })?;
+    Ok(Secret::new(text + "\n"))
+}
+
+/// The variables a program would be given, except those that name files.
+fn env(credential: &CredentialInfo) -> Option<String> {
+    let mut lines = Vec::new();
+    for placement in &credential.placement {
+        let Placement::Env { name, value } = placement else { continue };
+        if !value.contains(DIR) {
+            let value = password_url(value, credential).unwrap_or_else(|| value.clone());
+            lines.push(export(name, &value));
+        } else if let Some((_, secret, instead)) = VALUE_INSTEAD_OF_FILE.iter().find(|(file, ..)| file == name)
+            && let Some(value) = field(credential, secret)
+        {
+            lines.push(export(instead, value));
+        }
+    }
+    (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+/// One assignment that every POSIX shell reads back as it was.
+fn export(name: &str, value: &str) -> String {
+    format!("export {name}='{}'", value.replace('\'', "'\\''"))
+}
+
+fn aws(credential: &CredentialInfo) -> Option<String> {
+    let document = json!({
+        "Version": 1,
+        "AccessKeyId": field(credential, "access_key_id")?,
+        "SecretAccessKey": field(credential, "secret_access_key")?,
+        "SessionToken": field(credential, "session_token")?,
+        "Expiration": credential.expires_at,
+    });
+    Some(document.to_string())
+}
+
+/// `host:port:database:user:password`, with a backslash before each colon and backslash of a value.
+fn pgpass(credential: &CredentialInfo) -> Option<String> {
+    let escaped = |text: String| text.replace('\\', "\\\\").replace(':', "\\:");
+    let part = |name| match credential.fields.get(name)? {
+        Value::String(text) => Some(escaped(text.clone())),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
+    let host = part("host")?;
+    let port = part("port").unwrap_or_else(|| "*".into());
+    let database = part("database").unwrap_or_else(|| "*".into());
+    Some(format!("{host}:{port}:{database}:{}:{}", part("user").or_else(|| part("username"))?, part("password")?))
+}
+
+fn field<'a>(credential: &'a CredentialInfo, name: &str) -> Option<&'a str> {
+    credential.fields.get(name)?.as_str()
+}

@@ -1,0 +1,154 @@
+//! Staying beside CMD: signals on, credentials renewed, the task's end noticed, CMD's exit status answered.
+
+use super::{
+    Ports,
+    failure::{self, note},
+    placement::{self, Rules},
+    prepare::{Accompanied, Underway},
+    process::Child,
+    signals::{Signals, pass_on},
+    task::News,
+};
+use crate::agent_client::token::{Answer, TokenError};
+use std::{future::Future, path::Path, pin::Pin};
+
+/// CMD, executed.
+pub struct Running {
+    /// Absent when it was over before anything could be done beside it.
+    child: Option<Child>,
+    status: i32,
+    with: Accompanied,
+}
+
+/// One renewal on its way, and which grant it is for.
+type Renewal<'a> = Pin<Box<dyn Future<Output = (usize, Result<Answer, TokenError>)> + Send + 'a>>;
+
+impl Running {
+    pub fn new(child: Child, with: Accompanied) -> Self {
+        Self { child: Some(child), status: 0, with }
+    }
+    pub fn over(status: i32, with: Accompanied) -> Self {
+        Self { child: None, status, with }
+    }
+
+    /// Until CMD exits. Answers its status.
+    pub async fn accompany(mut self, underway: &mut Underway, signals: &mut Signals, ports: Ports<'_>) -> i32 {
+        let Some(mut child) = self.child.take() else { return self.status };
+        let clock = ports.clock;
+        let mut listening = true;
+        let mut renewal: Option<Renewal<'_>> = None;
+        loop {
+            let now = clock.now();
+            let due = self.with.renewals.next().filter(|_| renewal.is_none());
+            let ends_in = underway.task.as_ref().filter(|_| !underway.task_ended).map(|t| t.ends_at.since(now));
+            // The exit comes first: what else happens in the same moment is a consequence of it.
+            tokio::select! {
+                biased;
+                exited = child.exited() => return exited.unwrap_or_else(|error| {
+                    note(format!("CMD's end cannot be followed: {error}"));
+                    failure::OWN
+                }),
+                caught = signals.next() => pass_on(caught, child.pid()),
+                news = news(underway), if listening => match news {
+                    News::Renewed => {}
+                    News::Ended(reason) => {
+                        listening = false;
+                        renewal = None;
+                        self.task_is_over(&reason, underway);
+                    }
+                    News::Lost(why) => {
+                        listening = false;
+                        if self.with.renewals.next().is_some() {
+                            note(format!("{why}: credentials are renewed as long as the task's identity lives"));
+                        }
+                    }
+                },
+                (grant, answer) = underway_renewal(&mut renewal) => {
+                    renewal = None;
+                    self.renewed(grant, answer, underway, ports);
+                }
+                () = clock.sleep(due.map(|(_, at)| at.since(now)).unwrap_or_default()), if due.is_some() => {
+                    renewal = due.and_then(|(grant, _)| self.renew(grant, underway, ports));
+                }
+                () = clock.sleep(ends_in.unwrap_or_default()), if ends_in.is_some() => {
+                    listening = false;
+                    renewal = None;
+                    self.task_is_over("deadline", underway);
+                }
+            }
+        }
+    }
+
+    /// CMD lives, its credentials do not.
+    fn task_is_over(&mut self, reason: &str, underway: &mut Underway) {
+        underway.task_ended = true;
+        underway.dir = None;
+        self.with.renewals.stop();
+        // The process that is gone is CMD itself: its exit status is about to be read.
+        if reason != "process_gone" {
+            note(format!("the task is over ({reason}): CMD goes on, its credentials do not"));
+        }
+    }
+
+    fn renew<'a>(&mut self, grant: usize, underway: &Underway, ports: Ports<'a>) -> Option<Renewal<'a>> {
+        let task = underway.task.as_ref()?;
+        let role = self.with.held.get(grant)?.role.clone();
+        // A new client each time: the task's identity may have been renewed since.
+        let client = self.with.endpoint.client(&task.identity);
+        let key = ports.entropy.uuid_v7(ports.clock.now()).to_string();
+        Some(Box::pin(async move {
+            match client {
+                Ok(client) => (grant, client.exchange(&role, &key, ports.clock).await),
+                Err(error) => (grant, Err(error)),
+            }
+        }))
+    }
+
+    fn renewed(
+        &mut self,
+        grant: usize,
+        answer: Result<Answer, TokenError>,
+        underway: &mut Underway,
+        ports: Ports<'_>,
+    ) {
+        let now = ports.clock.now();
+        let held = &mut self.with.held[grant];
+        match answer {
+            Ok(answer) => {
+                held.credential = answer.credential;
+                self.with.renewals.renewed(grant, held.credential.expires_at, now);
+                if let Err(error) = self.rewrite(underway) {
+                    note(format!("a renewed credential cannot be put in place: {error}"));
+                }
+            }
+            Err(error) => {
+                let (role, expires_at) = (&held.role, held.credential.expires_at);
+                if self.with.renewals.failed(grant, expires_at, now) {
+                    note(format!("the credential for {role} has expired and could not be renewed: {error}"));
+                }
+            }
+        }
+    }
+
+    /// Files are replaced whole; what CMD read before stays valid until it expires.
+    fn rewrite(&self, underway: &mut Underway) -> Result<(), Box<dyn std::error::Error>> {
+        let Some(dir) = underway.dir.as_mut() else { return Ok(()) };
+        let path: &Path = &dir.path().to_path_buf();
+        let rules = Rules { dir: path, place: self.with.place, password_in_url: self.with.password_in_url };
+        Ok(dir.write(&placement::plan(&self.with.held, rules)?.files)?)
+    }
+}
+
+async fn news(underway: &mut Underway) -> News {
+    match underway.task.as_mut() {
+        Some(task) => task.news().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn underway_renewal(renewal: &mut Option<Renewal<'_>>) -> (usize, Result<Answer, TokenError>) {
+    match renewal {
+        Some(renewal) => renewal.await,
+        None => std::future::pending().await,
+    }
+}

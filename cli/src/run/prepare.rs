@@ -1,0 +1,198 @@
+//! Everything before CMD executes, in order, and the undoing of it.
+
+use super::{
+    Failure, Ports, cgroup,
+    accompany::Running,
+    args::RunArgs,
+    child::{self, Waiting},
+    command, dir,
+    dir::PrivateDir,
+    failure::note,
+    launch::{LaunchError, LaunchSocket},
+    placement::{self, Held, Plan, Rules},
+    renew::Renewals,
+    surroundings::{self, Surroundings, Variables},
+    task::{self, End, Task},
+    watchdog::Watchdog,
+};
+use crate::{
+    agent_client::{
+        AgentClient,
+        token::{TokenClient, TokenEndpoint},
+    },
+    error::CliError,
+};
+use futures_util::future::try_join_all;
+use proto_types::RoleName;
+use proto_wire::errand::v1::{GetInfoResponse, StartRequest};
+use std::{collections::BTreeSet, io, os::fd::AsFd, path::Path};
+
+/// What exists so far, for whoever has to undo it.
+#[derive(Default)]
+pub struct Underway {
+    pub agent: Option<AgentClient>,
+    pub task: Option<Task>,
+    /// The task is over already; nobody needs to be told.
+    pub task_ended: bool,
+    pub dir: Option<PrivateDir>,
+    watchdog: Option<Watchdog>,
+    cgroup: Option<std::path::PathBuf>,
+}
+
+/// CMD waits for its exec, and the agent has accepted it.
+pub struct Prepared {
+    child: Waiting,
+    name: String,
+    launch: LaunchSocket,
+    running: Accompanied,
+}
+
+/// What staying beside CMD needs.
+pub struct Accompanied {
+    pub endpoint: TokenEndpoint,
+    pub held: Vec<Held>,
+    pub renewals: Renewals,
+    pub place: super::Place,
+    pub password_in_url: bool,
+}
+
+pub async fn prepare(args: &RunArgs, underway: &mut Underway, ports: Ports<'_>) -> Result<Prepared, Failure> {
+    let Ports { clock, .. } = ports;
+    let Some(name) = args.command.first() else { return Err(Failure::usage("there is no CMD after `--`")) };
+    if let Some(bad) = args.keep_env.iter().find(|n| n.is_empty() || n.contains(['=', '\0'])) {
+        return Err(Failure::usage(format!("--keep-env `{bad}` is not the name of a variable")));
+    }
+    let file = command::find(name, std::env::var_os("PATH"))?;
+    let agent = AgentClient::find().await.map_err(CliError::from)?;
+    let info = agent.info(clock).await.map_err(CliError::from)?;
+    let agent = &*underway.agent.insert(agent);
+    let endpoint = TokenEndpoint::new(&info).map_err(|e| Failure::own(e))?;
+    let masks = surroundings::masks(&info.masked_json)
+        .map_err(|e| Failure::own(format!("the agent's list of what to mask cannot be read: {e}")))?;
+    // Started now, needed later: it gets up while the server decides.
+    let watchdog = &*underway.watchdog.insert(Watchdog::start().map_err(no_watchdog)?);
+
+    let launch = launch_socket(&info)?;
+    let launch_id = launch.measure(file.as_fd(), clock).await.map_err(refused)?;
+    let roles: Vec<RoleName> = args.grants.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect();
+    let request = StartRequest {
+        intent: args.intent.clone(),
+        grants: roles.iter().map(ToString::to_string).collect(),
+        ttl_seconds: u32::try_from(args.ttl.as_secs()).unwrap_or(u32::MAX),
+        launch_id,
+        spiffe_id: String::new(),
+    };
+    let task = &*underway.task.insert(Task::start(agent, request, clock).await.map_err(CliError::from)?);
+    let client = endpoint.client(&task.identity).map_err(Failure::own)?;
+    let held = obtain(&client, &roles, ports).await?;
+
+    watchdog.ready(clock).await.map_err(no_watchdog)?;
+    let path = dir::choose(&|name| std::env::var_os(name), ports.entropy).map_err(|e| {
+        Failure::own(e).hint("set XDG_RUNTIME_DIR to a tmpfs that you may write")
+    })?;
+    watchdog.directory(&path, clock).await.map_err(no_watchdog)?;
+    let dir = underway.dir.insert(PrivateDir::make(path).map_err(Failure::own)?);
+    let rules = Rules { dir: dir.path(), place: args.place, password_in_url: args.password_in_url };
+    let plan = placement::plan(&held, rules).map_err(Failure::own)?;
+    dir.write(&plan.files).map_err(Failure::own)?;
+    remark(&plan, args.password_in_url);
+
+    let inherited: Variables = std::env::vars_os().collect();
+    let env = Surroundings {
+        inherited: &inherited,
+        masks: &masks,
+        placed: &plan.env,
+        keep: &args.keep_env,
+        dir: dir.path(),
+        task_id: &task.id.to_string(),
+        endpoint_socket: agent.socket(),
+    };
+    let image = child::image(file, &args.command, env.environment())?;
+    let child = Waiting::fork(&image).map_err(|e| Failure::own(format!("cannot start a process: {e}")))?;
+    underway.cgroup = cgroup::make(task.id, child.pid());
+    watchdog.command(child.pid(), underway.cgroup.as_deref(), clock).await.map_err(no_watchdog)?;
+    launch.root(task.id, child.pid(), clock).await.map_err(refused)?;
+
+    let renewals = Renewals::new(&held, task.ends_at, clock.now());
+    let running =
+        Accompanied { endpoint, held, renewals, place: args.place, password_in_url: args.password_in_url };
+    Ok(Prepared { child, name: name.to_string_lossy().into_owned(), launch, running })
+}
+
+impl Prepared {
+    /// Lets CMD execute, and has the agent look at what it became.
+    pub async fn start(self, ports: Ports<'_>) -> Result<Running, Failure> {
+        let mut child = self.child.execute(&self.name).await?;
+        child::let_go_of_stdio();
+        if let Err(error) = self.launch.executed(ports.clock).await {
+            // A command that is over before the agent looked has nothing left to show: what it answered stands.
+            return match child.reap() {
+                Ok(Some(status)) => Ok(Running::over(status, self.running)),
+                _ => Err(refused(error)),
+            };
+        }
+        Ok(Running::new(child, self.running))
+    }
+}
+
+impl Underway {
+    /// Ends the task and removes every trace. `ran`: CMD executed.
+    pub async fn clean_up(mut self, ran: bool, ports: Ports<'_>) {
+        drop(self.dir.take());
+        let ending = async {
+            let (Some(agent), Some(task), false) = (&self.agent, &self.task, self.task_ended) else { return };
+            let how = if ran { End::Completed } else { End::Revoked };
+            if let Err(error) = task::end(agent, task.id, how, ports.clock).await
+                && !error.means_gone()
+            {
+                note(format!("{error}; the task {} ends by itself", task.id));
+            }
+        };
+        ending.await;
+        if let Some(group) = &self.cgroup {
+            cgroup::remove(group);
+        }
+        if let Some(watchdog) = self.watchdog.take() {
+            watchdog.done(ports.clock).await;
+        }
+    }
+}
+
+/// Every credential, at the same time. The first failure is the answer; ending the task takes back the others.
+async fn obtain(client: &TokenClient, roles: &[RoleName], ports: Ports<'_>) -> Result<Vec<Held>, Failure> {
+    let exchanges = roles.iter().map(|role| async move {
+        let key = ports.entropy.uuid_v7(ports.clock.now()).to_string();
+        let answer = client.exchange(role, &key, ports.clock).await.map_err(|e| e.of(role))?;
+        Ok::<_, CliError>(Held { role: role.clone(), credential: answer.credential })
+    });
+    Ok(try_join_all(exchanges).await?)
+}
+
+fn launch_socket(info: &GetInfoResponse) -> Result<LaunchSocket, Failure> {
+    if info.launch_socket.is_empty() {
+        return Err(Failure::own("this agent does not start commands: it names no launch socket"));
+    }
+    LaunchSocket::connect(Path::new(&info.launch_socket)).map_err(refused)
+}
+
+fn refused(error: LaunchError) -> Failure {
+    match error {
+        LaunchError::Unreachable(_) => CliError::unreachable(error).hint("look at the agent's log").into(),
+        LaunchError::Garbled | LaunchError::Refused(_) => Failure::own(error),
+    }
+}
+
+fn no_watchdog(error: io::Error) -> Failure {
+    Failure::own(format!("the process that cleans up after a kill cannot be started: {error}"))
+}
+
+/// What a user would otherwise have to find out.
+fn remark(plan: &Plan, password_in_url: bool) {
+    if !plan.left_out.is_empty() {
+        let names: Vec<_> = plan.left_out.iter().map(String::as_str).collect();
+        note(format!("several grants differ in {}: left unset, name the target instead", names.join(", ")));
+    }
+    if password_in_url && plan.urls_with_password == 0 {
+        note("--password-in-url: no grant gives a URL with a user and a password");
+    }
+}

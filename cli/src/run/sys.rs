@@ -1,0 +1,236 @@
+//! What the kernel offers only to C: fork, execute an opened file, learn who sent a signal. The one file of this crate
+//! with `unsafe` in it.
+//!
+//! Decides nothing: who is forked, what is executed and which signals matter comes from its callers. Between fork and
+//! exec the child calls async-signal-safe functions only and allocates nothing, since other threads' locks are copied
+//! in whatever state they were.
+#![expect(unsafe_code, reason = "fork, execveat and siginfo_t have no safe interface; each use says why it is sound")]
+
+use nix::{
+    errno::Errno,
+    libc::{self, c_char, c_int},
+    sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, raise, sigaction},
+    unistd::{Pid, pipe2},
+};
+use std::{
+    ffi::CString,
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    ptr,
+};
+use tokio::io::unix::AsyncFd;
+
+/// What the child will execute.
+#[derive(Debug)]
+pub struct Image {
+    /// Opened for reading, close-on-exec.
+    pub file: OwnedFd,
+    pub argv: Vec<CString>,
+    pub env: Vec<CString>,
+}
+
+/// A child that waits before it executes.
+#[derive(Debug)]
+pub struct Forked {
+    pub pid: Pid,
+    /// One byte lets it go on; closed without one it exits.
+    pub gate: OwnedFd,
+    /// Closed by a successful exec; else carries errno in native byte order.
+    pub report: OwnedFd,
+}
+
+/// `fd` again, close-on-exec, with a number of at least `lowest`.
+pub fn duplicate_above(fd: BorrowedFd<'_>, lowest: i32) -> io::Result<OwnedFd> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(fd, lowest)?)
+}
+
+/// Forks. The child has this thread's signal mask and the default action for every signal that is not ignored.
+pub fn fork_waiting(image: &Image) -> io::Result<Forked> {
+    let pointers = |list: &[CString]| -> Vec<*const c_char> {
+        list.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect()
+    };
+    let (argv, env) = (pointers(&image.argv), pointers(&image.env));
+    let (gate_read, gate) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    let (report, report_write) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    // No handler of this process may run in the child: handlers write to pipes that both would share.
+    let mut mask = SigSet::empty();
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut mask))?;
+    let plan = Plan {
+        argv: argv.as_ptr(),
+        env: env.as_ptr(),
+        file: image.file.as_raw_fd(),
+        gate_read: gate_read.as_raw_fd(),
+        gate_write: gate.as_raw_fd(),
+        report: report_write.as_raw_fd(),
+        mask: mask.as_ref(),
+    };
+    // SAFETY: the child calls `execute` at once, which calls async-signal-safe functions only and never returns; the
+    // memory behind `plan` is this function's own and is copied with the process.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // SAFETY: this is the child of the fork above; every pointer in `plan` is to live, NUL-terminated memory.
+        unsafe { execute(&plan) }
+    }
+    let outcome = Errno::result(pid);
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&mask), None)?;
+    Ok(Forked { pid: Pid::from_raw(outcome?), gate, report })
+}
+
+/// Everything the child needs, made before the fork.
+struct Plan<'a> {
+    argv: *const *const c_char,
+    env: *const *const c_char,
+    file: c_int,
+    gate_read: c_int,
+    gate_write: c_int,
+    report: c_int,
+    mask: &'a libc::sigset_t,
+}
+
+/// The child's whole life before exec.
+///
+/// # Safety
+/// To be called in a freshly forked child only; `plan`'s arrays end in NULL and its strings in NUL.
+unsafe fn execute(plan: &Plan<'_>) -> ! {
+    // SAFETY: sigaction, signal, close, sigprocmask, read, fcntl, execveat (a bare system call), write and _exit are
+    // async-signal-safe; every buffer is on this stack or was made before the fork.
+    unsafe {
+        for signal in 1..=libc::SIGRTMAX() {
+            let mut now: libc::sigaction = std::mem::zeroed();
+            let known = libc::sigaction(signal, ptr::null(), &mut now) == 0;
+            // Rust ignores SIGPIPE for itself; CMD expects it as every program does.
+            if known && (now.sa_sigaction != libc::SIG_IGN || signal == libc::SIGPIPE) {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+        }
+        // With its own copy of the writing end open it would never see the parent go.
+        libc::close(plan.gate_write);
+        libc::sigprocmask(libc::SIG_SETMASK, plan.mask, ptr::null_mut());
+        let mut go = 0u8;
+        loop {
+            match libc::read(plan.gate_read, (&raw mut go).cast(), 1) {
+                1 => break,
+                -1 if *libc::__errno_location() == libc::EINTR => {}
+                _ => libc::_exit(super::failure::OWN),
+            }
+        }
+        exec_file(plan);
+        if *libc::__errno_location() == libc::ENOENT {
+            // A script: its interpreter opens `/dev/fd/N`, so the descriptor must outlive the exec.
+            libc::fcntl(plan.file, libc::F_SETFD, 0);
+            exec_file(plan);
+        }
+        let errno: c_int = *libc::__errno_location();
+        libc::write(plan.report, (&raw const errno).cast(), size_of::<c_int>());
+        libc::_exit(super::failure::NOT_EXECUTABLE)
+    }
+}
+
+/// Returns only when it failed, with errno set.
+///
+/// # Safety
+/// As [`execute`].
+unsafe fn exec_file(plan: &Plan<'_>) {
+    // SAFETY: execveat(2) with AT_EMPTY_PATH reads the descriptor, an empty C string and the two arrays.
+    unsafe {
+        libc::syscall(libc::SYS_execveat, plan.file, c"".as_ptr(), plan.argv, plan.env, libc::AT_EMPTY_PATH);
+    }
+}
+
+/// One caught signal, as it travels through the pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caught {
+    pub signal: i32,
+    /// Who sent it; `None` when the kernel did, as a terminal's keys do.
+    pub sender: Option<i32>,
+}
+
+impl Caught {
+    pub const SIZE: usize = 9;
+
+    fn encode(self) -> [u8; Self::SIZE] {
+        let mut bytes = [0; Self::SIZE];
+        bytes[..4].copy_from_slice(&self.signal.to_ne_bytes());
+        bytes[4] = u8::from(self.sender.is_some());
+        bytes[5..].copy_from_slice(&self.sender.unwrap_or(0).to_ne_bytes());
+        bytes
+    }
+    pub fn decode(bytes: [u8; Self::SIZE]) -> Self {
+        let [a, b, c, d, sent, e, f, g, h] = bytes;
+        let sender = (sent == 1).then(|| i32::from_ne_bytes([e, f, g, h]));
+        Self { signal: i32::from_ne_bytes([a, b, c, d]), sender }
+    }
+}
+
+/// `fd` as tokio waits for it.
+pub fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` names the same open description until it is dropped, which deregisters it first.
+    Ok(unsafe { AsyncFd::register(fd) }?)
+}
+
+/// What [`catch`] installed; undone when dropped.
+#[derive(Debug)]
+pub struct Handlers(Vec<signal_hook_registry::SigId>);
+
+impl Drop for Handlers {
+    fn drop(&mut self) {
+        for id in self.0.drain(..) {
+            signal_hook_registry::unregister(id);
+        }
+    }
+}
+
+/// Writes each of `signals` that arrives to `pipe`, except those that are ignored now: under `nohup` they stay so, for
+/// CMD too.
+pub fn catch(signals: &[Signal], pipe: OwnedFd) -> io::Result<Handlers> {
+    let pipe = std::sync::Arc::new(pipe);
+    let mut handlers = Handlers(Vec::new());
+    for &signal in signals {
+        if is_ignored(signal) {
+            continue;
+        }
+        let pipe = pipe.clone();
+        let action = move |info: &libc::siginfo_t| {
+            // Kernel codes are positive (SI_KERNEL); what a process sent has a code of zero or less.
+            let sent = info.si_code <= 0;
+            // SAFETY: with such a code the sender's pid is the member of the union that the kernel filled.
+            let sender = sent.then(|| unsafe { info.si_pid() });
+            // A full pipe loses a signal that arrived thousands of times unread; nothing may block here.
+            let _ = nix::unistd::write(pipe.as_fd(), &Caught { signal: signal as i32, sender }.encode());
+        };
+        // SAFETY: the action calls write(2) on a non-blocking descriptor, which is async-signal-safe, and allocates
+        // nothing.
+        handlers.0.push(unsafe { signal_hook_registry::register_sigaction(signal as c_int, action) }?);
+    }
+    Ok(handlers)
+}
+
+fn is_ignored(signal: Signal) -> bool {
+    // SAFETY: sigaction(2) with no new action only reads the present one into memory of the right size.
+    unsafe {
+        let mut now: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal as c_int, ptr::null(), &mut now) == 0 && now.sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// Stops this process as an uncaught SIGTSTP does, and returns when it is continued. A process group that no shell
+/// watches is not stopped, as the kernel has it.
+pub fn stop() -> nix::Result<()> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the default action is no function; what was there before is put back unchanged.
+    let before = unsafe { sigaction(Signal::SIGTSTP, &default) }?;
+    let stopped = raise(Signal::SIGTSTP);
+    // SAFETY: `before` is the action the kernel just reported.
+    unsafe { sigaction(Signal::SIGTSTP, &before) }?;
+    stopped
+}
+
+/// Ignores `signals` from now on.
+pub fn ignore(signals: &[Signal]) -> nix::Result<()> {
+    let ignored = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    for signal in signals {
+        // SAFETY: SIG_IGN is no function.
+        unsafe { sigaction(*signal, &ignored) }?;
+    }
+    Ok(())
+}

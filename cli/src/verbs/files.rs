@@ -1,0 +1,50 @@
+//! Writing an identity into a directory: each file whole or not at all, keys readable by their owner only.
+
+use crate::error::{CliError, Result};
+use std::{
+    fs::{DirBuilder, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::Path,
+};
+
+/// An X509-SVID as PEM texts.
+pub struct SvidFiles<'a> {
+    pub svid: &'a str,
+    pub key: &'a str,
+    pub bundle: &'a str,
+}
+
+/// Writes `svid.pem`, `key.pem` and `bundle.pem`, mode 0600, into `dir`, which is made (0700) when it is not there.
+pub fn write_svid(dir: &Path, files: &SvidFiles<'_>) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|e| CliError::failed(format!("cannot make the directory: {e}")).at(dir.display()))?;
+    // The key first: a reader that waits for svid.pem finds the key it belongs to.
+    for (name, text) in [("key.pem", files.key), ("bundle.pem", files.bundle), ("svid.pem", files.svid)] {
+        replace(dir, name, text).map_err(|e| {
+            CliError::failed(format!("cannot write the file: {e}"))
+                .at(dir.join(name).display())
+                .hint("check the directory's owner, its mode and the space left")
+        })?;
+    }
+    Ok(())
+}
+
+/// Through a file beside it and a rename, so that a reader never sees half of one.
+fn replace(dir: &Path, name: &str, text: &str) -> io::Result<()> {
+    let beside = dir.join(format!(".{name}.{}", std::process::id()));
+    // A leftover of a killed process with our id, or a link someone planted: never written through.
+    let _ = std::fs::remove_file(&beside);
+    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    let done = written.and_then(|()| std::fs::rename(&beside, dir.join(name)));
+    if done.is_err() {
+        let _ = std::fs::remove_file(&beside);
+    }
+    done
+}

@@ -1,0 +1,198 @@
+//! The tree of commands. One file or folder per noun; each decides its own flags, what it asks the server or agent,
+//! and how the answer is shown.
+
+mod args;
+mod authority;
+mod bundle;
+mod completions;
+mod doctor;
+mod entry;
+mod files;
+mod journal;
+mod lease;
+mod mint;
+mod node;
+mod policy;
+mod svid;
+mod target;
+mod task;
+mod view;
+mod who;
+
+use crate::{
+    admin_client::AdminClient,
+    dev, error,
+    error::Result,
+    output::{Format, Output},
+    serve,
+};
+use proto_types::{Clock, SystemClock};
+use std::sync::Arc;
+
+const LONG_ABOUT: &str = "\
+Errand gives a workload the credentials of one task, for as long as the task lasts.
+
+A node agent attests running workloads; a server issues short-lived identities per task and exchanges them for a \
+database user, an SSH certificate or a cloud role. Everything a task was given ends when the task ends, and every step \
+is in a journal that cannot be quietly changed.";
+
+const AFTER_HELP: &str = "\
+WHERE COMMANDS GO
+  Operator verbs speak to the server's admin socket: --server-socket, else /run/errand/server.sock, else a running
+  `errand dev` of the same user. `svid`, `run` and `exchange` speak to the node's agent: SPIFFE_ENDPOINT_SOCKET, else
+  /run/errand/agent.sock, else a running `errand dev`.
+
+VARIABLES
+  Every flag has one: ERRAND_, the verb's words and the flag. `errand node token --ttl 5m` is also
+  ERRAND_NODE_TOKEN_TTL=5m errand node token. A flag wins over its variable.
+
+EXIT STATUS
+  0 done   1 failed   2 bad usage   69 no server or agent answered   75 waits for approval   77 denied
+  78 bad configuration
+
+EXAMPLES
+  errand dev                                                  everything on this machine, in one process
+  errand target apply -f targets.toml                         declare a database
+  errand run --grant orders-db/readonly -- psql -c 'select 1' run a command with its credentials
+  errand who errand_k3m9x_abcdefghijklmnop                    who was that, in the database's log";
+
+/// The command line.
+#[derive(Debug, clap::Parser)]
+#[command(
+    name = "errand",
+    version,
+    about = "Credentials for one task, gone when the task is over",
+    long_about = LONG_ABOUT,
+    after_help = AFTER_HELP,
+    propagate_version = false,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Args)]
+struct Global {
+    /// How to print data
+    #[arg(long, global = true, value_enum, default_value = "table", env = "ERRAND_OUTPUT", value_name = "FORMAT")]
+    output: Format,
+    /// The server's admin socket: a path or unix:///path
+    #[arg(long, global = true, env = "ERRAND_SERVER_SOCKET", value_name = "SOCKET")]
+    server_socket: Option<String>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    Dev(dev::DevArgs),
+    Server(serve::ServerCommand),
+    Agent(serve::AgentCommand),
+    Node(node::NodeCommand),
+    Entry(entry::EntryCommand),
+    Bundle(bundle::BundleCommand),
+    Authority(authority::AuthorityCommand),
+    Svid(svid::SvidCommand),
+    Mint(mint::MintCommand),
+    Target(target::TargetCommand),
+    Policy(policy::PolicyCommand),
+    Task(task::TaskCommand),
+    Lease(lease::LeaseCommand),
+    Who(who::WhoArgs),
+    Journal(journal::JournalCommand),
+    Doctor(doctor::DoctorArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+/// What every verb may use.
+pub(crate) struct Ctx {
+    pub out: Output,
+    pub clock: Arc<dyn Clock>,
+    server_socket: Option<String>,
+}
+
+impl Ctx {
+    /// The server, found but not yet connected to.
+    pub fn admin(&self) -> Result<AdminClient> {
+        AdminClient::find(self.server_socket.as_deref(), self.clock.clone())
+    }
+    pub fn named_server(&self) -> Option<&str> {
+        self.server_socket.as_deref()
+    }
+}
+
+/// Runs the verb; the exit status.
+pub fn dispatch(cli: Cli) -> Result<i32> {
+    let ctx = Ctx {
+        out: Output::new(cli.global.output),
+        clock: Arc::new(SystemClock),
+        server_socket: cli.global.server_socket,
+    };
+    match cli.verb {
+        Verb::Dev(args) => dev::dev(args, ctx.out),
+        Verb::Server(command) => serve::server(command, ctx.out),
+        Verb::Agent(command) => serve::agent(command, ctx.out),
+        Verb::Completions(args) => completions::run(&args),
+        verb => wait(operator(verb, &ctx)),
+    }
+}
+
+async fn operator(verb: Verb, ctx: &Ctx) -> Result<i32> {
+    match verb {
+        Verb::Node(c) => node::run(c, ctx).await,
+        Verb::Entry(c) => entry::run(c, ctx).await,
+        Verb::Bundle(c) => bundle::run(c, ctx).await,
+        Verb::Authority(c) => authority::run(c, ctx).await,
+        Verb::Svid(c) => svid::run(c, ctx).await,
+        Verb::Mint(c) => mint::run(c, ctx).await,
+        Verb::Target(c) => target::run(c, ctx).await,
+        Verb::Policy(c) => policy::run(c, ctx).await,
+        Verb::Task(c) => task::run(c, ctx).await,
+        Verb::Lease(c) => lease::run(c, ctx).await,
+        Verb::Who(c) => who::run(c, ctx).await,
+        Verb::Journal(c) => journal::run(c, ctx).await,
+        Verb::Doctor(c) => doctor::run(c, ctx).await,
+        Verb::Dev(_) | Verb::Server(_) | Verb::Agent(_) | Verb::Completions(_) => {
+            Err(error::CliError::failed("this verb is not an operator's; it was dispatched before"))
+        }
+    }
+}
+
+/// One thread is enough for one question and its answer.
+fn wait<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|e| error::CliError::failed(format!("cannot start: {e}")))?.block_on(work)
+}
+
+/// The list under `key` of an answer; none when there is none.
+fn rows(answer: &serde_json::Value, key: &str) -> Vec<serde_json::Value> {
+    answer.get(key).and_then(serde_json::Value::as_array).cloned().unwrap_or_default()
+}
+
+/// A document that the server did not accept is bad configuration (78); a refusal or an absent server stays what it is.
+fn unacceptable(error: error::CliError, file: &std::path::Path) -> error::CliError {
+    if error.exit() == error::Exit::Failed && error.is_invalid() {
+        error.with_exit(error::Exit::Config).at(file.display())
+    } else {
+        error
+    }
+}
+
+/// Asks on the terminal. Without one, nothing is done: a script says `flag`.
+fn confirm(question: &str, flag: &str) -> Result<()> {
+    use std::io::{BufRead, IsTerminal, Write};
+    let (input, mut output) = (std::io::stdin(), std::io::stderr());
+    if !input.is_terminal() {
+        return Err(error::CliError::usage("this asks first, and there is no terminal to ask on")
+            .hint(format!("look at what would be done, then add {flag}")));
+    }
+    // Nothing can be read that was not asked.
+    let asked = write!(output, "{question} [y/N] ").and_then(|()| output.flush());
+    let mut answer = String::new();
+    let read = asked.and_then(|()| input.lock().read_line(&mut answer));
+    match read {
+        Ok(_) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
+        _ => Err(error::CliError::failed("not confirmed; nothing was done")),
+    }
+}

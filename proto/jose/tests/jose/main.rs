@@ -1,0 +1,6 @@
+//! The verifier against everything that must not pass, and against other implementations.
+
+mod jwks;
+mod tokens;
+mod world;
+mod wycheproof;

@@ -1,0 +1,130 @@
+//! gRPC: one file per service, and who may call what.
+//!
+//! Classes of callers, as SPIRE has them: anyone (attesting), an agent, an administrator by mTLS, an operator on the
+//! admin socket. Every method asks for its class first.
+
+mod agent;
+mod bundle;
+mod entry;
+mod filter;
+mod node;
+mod svid;
+
+use crate::{Api, Peer, status::status};
+use axum::Router;
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use proto_wire::{
+    errand::v1::node_server::NodeServer,
+    spire::api::server::{
+        agent::v1::agent_server::AgentServer, bundle::v1::bundle_server::BundleServer,
+        entry::v1::entry_server::EntryServer, svid::v1::svid_server::SvidServer,
+    },
+};
+use server_core::ports::ProvenKey;
+use server_service::AgentCaller;
+use std::{net::IpAddr, num::NonZeroU32};
+use tonic::{Request, Status, service::Routes};
+
+/// Largest message accepted, bytes: a batch of 500 CSRs fits.
+const MAX_MESSAGE: usize = 4 * 1024 * 1024;
+
+/// Rates per address, as SPIRE has them: unauthenticated attestation is the only one that costs us a signature.
+pub(crate) struct Limits {
+    attest: DefaultKeyedRateLimiter<IpAddr>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let quota = Quota::per_second(NonZeroU32::MIN).allow_burst(NonZeroU32::new(20).unwrap_or(NonZeroU32::MIN));
+        Self { attest: RateLimiter::keyed(quota) }
+    }
+}
+
+impl Limits {
+    /// Whether this address may attest now. Known addresses are bounded: idle ones are forgotten.
+    fn may_attest(&self, ip: Option<IpAddr>) -> bool {
+        let Some(ip) = ip else { return true };
+        if self.attest.len() > 10_000 {
+            self.attest.retain_recent();
+        }
+        self.attest.check_key(&subnet(ip)).is_ok()
+    }
+}
+
+/// IPv6 hosts own a /64: one key for all of it.
+fn subnet(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(v6) => {
+            let mut parts = v6.segments();
+            parts[4..].fill(0);
+            IpAddr::from(parts)
+        }
+    }
+}
+
+/// The services of the admin socket.
+pub(crate) fn admin(api: &Api) -> Router {
+    spire(api).into_axum_router()
+}
+
+/// The services of the gRPC port: the same, and what agents need.
+pub(crate) fn node(api: &Api) -> Router {
+    let node = NodeServer::new(node::Service(api.clone())).max_decoding_message_size(MAX_MESSAGE);
+    spire(api).add_service(node).into_axum_router()
+}
+
+fn spire(api: &Api) -> Routes {
+    Routes::new(AgentServer::new(agent::Service(api.clone())).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(BundleServer::new(bundle::Service(api.clone())).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(EntryServer::new(entry::Service(api.clone())).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(SvidServer::new(svid::Service(api.clone())).max_decoding_message_size(MAX_MESSAGE))
+}
+
+/// The agent that calls: its SVID was verified at the handshake, its standing is asked now.
+fn agent_caller<T>(api: &Api, request: &Request<T>) -> Result<AgentCaller, Status> {
+    let cert = request.extensions().get::<Peer>().and_then(Peer::cert);
+    let cert = cert.ok_or_else(|| Status::unauthenticated("an agent calls with its SVID as client certificate"))?;
+    if !cert.id.path().starts_with("/spire/agent/") {
+        return Err(Status::permission_denied("only agents may call this"));
+    }
+    api.service.agent(&cert.id, &cert.serial).map_err(status)
+}
+
+/// Who administers: an operator on the socket (named, by uid), or a workload whose entry says `admin`.
+fn operator<T>(api: &Api, request: &Request<T>) -> Result<Option<String>, Status> {
+    match request.extensions().get::<Peer>() {
+        Some(peer) => crate::http::operator(api, peer).map_err(|p| status(p.0)),
+        None => Err(Status::internal("the connection has no peer")),
+    }
+}
+
+fn proven_key(csr: &[u8], api: &Api) -> Result<ProvenKey, Status> {
+    let authorities = &api.service.ports().authorities;
+    let bundle = authorities.bundle();
+    // A key that already signs for the house must never be a subject's.
+    let blocked = |spki: &[u8]| {
+        bundle.x509.iter().any(|ca| crate::tls::spki_of(ca).is_some_and(|ca| ca == spki))
+            || bundle.jwt.iter().any(|k| k.spki_der == spki)
+    };
+    server_core::issue::check_csr(csr, &blocked).map_err(|e| Status::invalid_argument(format!("the CSR is refused: {e}")))
+}
+
+fn x509_out(issued: server_service::IssuedX509) -> proto_wire::spire::api::types::X509svid {
+    proto_wire::spire::api::types::X509svid {
+        cert_chain: issued.svid.chain,
+        id: Some(proto_wire::convert::spiffe_id_out(&issued.id)),
+        expires_at: issued.svid.not_after.as_secs(),
+        hint: issued.hint,
+    }
+}
+
+fn jwt_out(issued: server_service::IssuedJwt) -> proto_wire::spire::api::types::Jwtsvid {
+    proto_wire::spire::api::types::Jwtsvid {
+        token: issued.token.expose().clone(),
+        id: Some(proto_wire::convert::spiffe_id_out(&issued.id)),
+        expires_at: issued.expires_at.as_secs(),
+        issued_at: issued.issued_at.as_secs(),
+        hint: issued.hint,
+    }
+}

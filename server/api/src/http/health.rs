@@ -1,0 +1,46 @@
+//! `/livez`, `/readyz`, `/metrics`: on loopback; no identity and no secret in them.
+
+use crate::Api;
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use proto_types::KeyUse;
+
+pub(crate) fn router(api: Api) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(api)
+}
+
+/// Ready when the store answers and every use has a key to sign with.
+async fn ready(State(api): State<Api>) -> Response {
+    let ports = api.service.ports();
+    let mut wrong = Vec::new();
+    if let Err(error) = ports.archive.root().await {
+        wrong.push(format!("store: {error}"));
+    }
+    for key_use in KeyUse::ALL {
+        if key_use != KeyUse::X509 && ports.authorities.public_keys(key_use).is_empty() {
+            wrong.push(format!("authority: no {} key", key_use.as_str()));
+        }
+    }
+    if ports.authorities.ca_not_after() <= api.service.now() {
+        wrong.push("authority: no usable CA certificate".into());
+    }
+    if wrong.is_empty() {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, wrong.join("\n") + "\n").into_response()
+    }
+}
+
+async fn metrics(State(api): State<Api>) -> Response {
+    let text = api.metrics.text(&api.service);
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+}

@@ -1,0 +1,24 @@
+//! HTTP: the token endpoint, discovery, health, and `/v1` for operators.
+
+pub(crate) mod discovery;
+pub(crate) mod health;
+pub(crate) mod token;
+pub(crate) mod v1;
+
+use crate::{Api, Peer, problem::Problem};
+
+/// Who administers: an operator on the socket, named by uid, or a workload whose entry says `admin`, by mTLS.
+pub(crate) fn operator(api: &Api, peer: &Peer) -> Result<Option<String>, Problem> {
+    match peer {
+        Peer::Local { uid, .. } => match api.service.settings().operators.get(uid) {
+            Some(name) => Ok(Some(name.clone())),
+            None => Err(Problem::denied(format!(
+                "uid {uid} is not an operator here; add it to [admin] operators in the server's configuration"
+            ))),
+        },
+        Peer::Tls { cert: Some(cert), .. } if api.service.read(|s| s.entries.is_admin(&cert.id)) => {
+            Ok(Some(cert.id.to_string()))
+        }
+        Peer::Tls { .. } | Peer::Plain => Err(Problem::denied("only operators and workloads with an admin entry may call this")),
+    }
+}

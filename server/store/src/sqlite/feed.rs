@@ -1,0 +1,120 @@
+//! The newest records in memory, and the number that tells followers there are more.
+
+use super::{error::unreadable, pool::Pool, rows};
+use proto_types::{Position, Record, Timestamp};
+use rusqlite::Connection;
+use server_core::{journal, ports::ReadError};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+use tokio::sync::watch;
+
+/// Records kept in memory: a follower that keeps up never reads the disk.
+const RING: usize = 4096;
+/// Most records in one answer.
+pub const PAGE: u32 = 4096;
+
+/// What the writer tells everyone else.
+pub struct Shared {
+    ring: RwLock<Ring>,
+    size: watch::Sender<u64>,
+    high_water: AtomicI64,
+    dead: OnceLock<String>,
+}
+
+struct Ring {
+    /// Position of the oldest record held.
+    start: u64,
+    records: VecDeque<Arc<Record>>,
+}
+
+impl Shared {
+    pub fn new(size: u64, high_water: Timestamp) -> Self {
+        Self {
+            ring: RwLock::new(Ring { start: size, records: VecDeque::with_capacity(RING) }),
+            size: watch::Sender::new(size),
+            high_water: AtomicI64::new(high_water.as_millis()),
+            dead: OnceLock::new(),
+        }
+    }
+
+    pub fn publish(&self, records: Vec<Arc<Record>>, size: u64, high_water: Timestamp) {
+        if records.is_empty() {
+            return;
+        }
+        {
+            let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+            ring.records.extend(records);
+            while ring.records.len() > RING {
+                ring.records.pop_front();
+                ring.start += 1;
+            }
+        }
+        self.high_water.store(high_water.as_millis(), Ordering::Release);
+        self.size.send_replace(size);
+    }
+
+    pub fn size(&self) -> u64 {
+        *self.size.borrow()
+    }
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.size.subscribe()
+    }
+    pub fn high_water(&self) -> Timestamp {
+        Timestamp::from_millis(self.high_water.load(Ordering::Acquire))
+    }
+    /// Why nothing is written any more.
+    pub fn dead(&self) -> Option<String> {
+        self.dead.get().cloned()
+    }
+    pub fn die(&self, why: String) {
+        // The first reason is the one that counts.
+        let _ = self.dead.set(why);
+    }
+
+    /// From memory; `None` when `from` is older than what is held.
+    fn recent(&self, from: Position, max: u32) -> Option<Vec<(Position, Arc<Record>)>> {
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        let skip = usize::try_from(from.0.checked_sub(ring.start)?).ok()?;
+        let found = ring.records.iter().skip(skip).take(max as usize).cloned();
+        Some(found.enumerate().map(|(i, record)| (Position(from.0 + i as u64), record)).collect())
+    }
+}
+
+/// Records from `from` on, from memory or else from the disk.
+pub async fn follow(
+    shared: &Shared,
+    pool: &Pool,
+    from: Position,
+    max: u32,
+) -> Result<Vec<(Position, Arc<Record>)>, ReadError> {
+    let max = max.min(PAGE);
+    match shared.recent(from, max) {
+        Some(records) => Ok(records),
+        None => pool.with(move |conn| stored(conn, from, max)).await,
+    }
+}
+
+fn stored(conn: &Connection, from: Position, max: u32) -> Result<Vec<(Position, Arc<Record>)>, ReadError> {
+    let sql = "SELECT position, body FROM journal WHERE position >= ?1 ORDER BY position LIMIT ?2";
+    let mut statement = conn.prepare_cached(sql).map_err(unreadable)?;
+    let mut found = statement.query((rows::int(from.0), max)).map_err(unreadable)?;
+    let mut records = Vec::new();
+    while let Some(row) = found.next().map_err(unreadable)? {
+        let position = Position(row.get(0).map_err(unreadable)?);
+        // A follower that is handed a gap would never know: better no answer than a wrong one.
+        let expected = from.0 + records.len() as u64;
+        if position.0 != expected {
+            return Err(rows::inconsistent("journal", expected));
+        }
+        let body: Vec<u8> = row.get(1).map_err(unreadable)?;
+        let private = rows::private(conn, position).map_err(unreadable)?;
+        let record = journal::decode(&body, &private).map_err(|_| rows::inconsistent("journal", position.0))?;
+        records.push((position, Arc::new(record)));
+    }
+    Ok(records)
+}

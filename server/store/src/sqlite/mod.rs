@@ -1,0 +1,22 @@
+//! The SQLite backend: one thread owns the write connection and commits in groups; a few read-only connections serve
+//! what is not in memory.
+
+mod archive;
+mod check;
+mod error;
+mod feed;
+mod guard;
+mod open;
+mod pool;
+mod rows;
+mod schema;
+mod search;
+mod snapshot;
+mod store;
+mod tree;
+mod write;
+mod writer;
+
+pub use error::OpenError;
+pub use open::OpenOptions;
+pub use store::SqliteStore;

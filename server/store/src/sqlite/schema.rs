@@ -1,0 +1,27 @@
+//! Migrations: embedded, forward only, each in a transaction of its own.
+//!
+//! How to add one: the next numbered file, one line here. What was released is never edited.
+
+use rusqlite::Connection;
+
+/// "ERRD": tells a store from other SQLite files.
+pub const APPLICATION_ID: i64 = 0x4552_5244;
+
+const MIGRATIONS: &[&str] = &[include_str!("../../migrations/sqlite/0001_first.sql")];
+
+/// The schema this program writes (`PRAGMA user_version`).
+pub fn known() -> i64 {
+    MIGRATIONS.len() as i64
+}
+
+/// Brings the schema from `version` to [`known`].
+pub fn migrate(conn: &Connection, version: i64) -> rusqlite::Result<()> {
+    let done = usize::try_from(version).unwrap_or(0);
+    for (i, sql) in MIGRATIONS.iter().enumerate().skip(done) {
+        let step = conn.unchecked_transaction()?;
+        step.execute_batch(sql)?;
+        step.pragma_update(None, "user_version", i as i64 + 1)?;
+        step.commit()?;
+    }
+    Ok(())
+}

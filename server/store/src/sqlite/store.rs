@@ -1,0 +1,236 @@
+//! The store as its users see it: the ports, and the few chores a server runs.
+
+use super::{
+    archive,
+    error::OpenError,
+    feed::{self, Shared},
+    open::{self, OpenOptions},
+    pool::Pool,
+    search, snapshot,
+    tree::{self, Tree},
+    write::Put,
+    writer::{Chore, Job, Unit, Writer},
+};
+use proto_types::{
+    Clock, CredentialName, Entropy, Fut, JoinToken, Lease, LeaseId, Position, Record, Task, TaskId,
+};
+use server_core::{
+    journal,
+    ports::{
+        Archive, Commit, CommitError, Durable, Feed, Filter, Ledger, ReadError, Snapshot, Snapshots, StoreMeta,
+        StoredRecord, TreeRoot,
+    },
+};
+use std::{fs::File, path::Path, sync::Arc, thread::JoinHandle, time::Duration};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+
+/// Units that may wait; more make their senders wait.
+const QUEUE: usize = 1024;
+/// How long a claim or a serial is kept past its end, for clocks that disagree.
+const KEPT: Duration = Duration::from_secs(300);
+/// Rows of one table deleted in one go: a longer transaction would hold up commits.
+const SWEEP: u32 = 2_000;
+
+/// An open SQLite store. Dropping it waits for the writer: what was queued is committed, the log folded in.
+pub struct SqliteStore {
+    /// `None` only while dropping.
+    jobs: Option<mpsc::Sender<Job>>,
+    writer: Option<JoinHandle<()>>,
+    shared: Arc<Shared>,
+    pool: Pool,
+    tree: Mutex<Tree>,
+    meta: StoreMeta,
+    entropy: Arc<dyn Entropy>,
+    clock: Arc<dyn Clock>,
+    /// Held until the writer is gone.
+    _lock: File,
+}
+
+impl SqliteStore {
+    /// Opens the store at `path`, or makes one where there is none. Blocks while it reads.
+    pub fn open(path: impl AsRef<Path>, options: OpenOptions) -> Result<Arc<Self>, OpenError> {
+        let path = path.as_ref();
+        let opened = open::open(path, &options)?;
+        let shared = Arc::new(Shared::new(opened.size, opened.meta.clock_high_water));
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let writer = Writer {
+            conn: opened.conn,
+            shared: shared.clone(),
+            size: opened.size,
+            high_water: opened.meta.clock_high_water,
+        };
+        let writer = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || writer.run(queue))
+            .map_err(|e| OpenError::Unreadable { path: path.into(), problem: e.to_string() })?;
+        Ok(Arc::new(Self {
+            jobs: Some(jobs),
+            writer: Some(writer),
+            shared,
+            pool: Pool::new(path.into()),
+            tree: Mutex::new(Tree { frontier: opened.tree, written: opened.root_at }),
+            meta: opened.meta,
+            entropy: options.entropy,
+            clock: options.clock,
+            _lock: opened.lock,
+        }))
+    }
+
+    /// Why nothing can be written any more: a failed sync, a damaged page. Such a server should end.
+    pub fn unusable(&self) -> Option<String> {
+        self.shared.dead()
+    }
+
+    /// Appends the newest leaves to the tree and writes its root down. Called each second and before the end.
+    /// `None` for an empty journal.
+    pub async fn write_root(&self) -> Result<Option<TreeRoot>, CommitError> {
+        let mut tree = self.tree.lock().await;
+        let size = self.shared.size();
+        if size > tree.frontier.size() {
+            let grown = tree::grow(&self.pool, &tree.frontier, size).await;
+            tree.frontier = grown.map_err(|e| CommitError::Unavailable(e.to_string()))?;
+        }
+        if tree.frontier.size() > tree.written {
+            self.chore(tree::write(&tree.frontier)).await?;
+            tree.written = tree.frontier.size();
+        }
+        Ok((tree.written > 0).then(|| tree.root()))
+    }
+
+    /// Deletes claims, join tokens and serials that ended some time ago. Called each minute.
+    pub async fn tidy(&self) -> Result<(), CommitError> {
+        // The earlier of both clocks: a wall clock that jumped ahead must not make old tokens new.
+        let end = self.clock.now().min(self.shared.high_water()).minus(KEPT).as_millis();
+        self.chore(Box::new(move |conn| {
+            for sql in [
+                "DELETE FROM claim WHERE (kind, key) IN
+                 (SELECT kind, key FROM claim WHERE expires_at < ?1 ORDER BY expires_at LIMIT ?2)",
+                "DELETE FROM task_serial WHERE (task, serial) IN
+                 (SELECT task, serial FROM task_serial WHERE not_after < ?1 ORDER BY not_after LIMIT ?2)",
+                "DELETE FROM join_token WHERE digest IN
+                 (SELECT digest FROM join_token WHERE expires_at < ?1 LIMIT ?2)",
+            ] {
+                conn.prepare_cached(sql)?.execute((end, SWEEP))?;
+            }
+            Ok(())
+        }))
+        .await
+    }
+
+    /// Lets the file grow to `bytes` and no further; beyond that commits answer [`CommitError::Full`].
+    pub async fn limit_size(&self, bytes: u64) -> Result<(), CommitError> {
+        self.chore(Box::new(move |conn| {
+            let page: u64 = conn.pragma_query_value(None, "page_size", |row| row.get(0))?;
+            let pages = i64::try_from(bytes / page.max(1)).unwrap_or(i64::MAX).min(0xffff_fffe);
+            conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
+        }))
+        .await
+    }
+
+    async fn chore(&self, chore: Chore) -> Result<(), CommitError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Chore(chore, reply)).await?;
+        answer.await.map_err(|_| CommitError::Unknown)?
+    }
+
+    async fn send(&self, job: Job) -> Result<(), CommitError> {
+        let gone = || CommitError::Unavailable("its writer has stopped; restart the server".into());
+        self.jobs.as_ref().ok_or_else(gone)?.send(job).await.map_err(|_| gone())
+    }
+
+    /// Encodes, hashes and serialises on the caller's thread: the writer only writes.
+    fn prepare(&self, unit: Commit) -> Result<(Unit, oneshot::Receiver<Result<Durable, CommitError>>), CommitError> {
+        let (guards, writes, records) = unit.into_parts();
+        let refuse = |why: String| CommitError::Unavailable(why);
+        let writes = writes.into_iter().map(Put::new).collect::<Result<_, _>>().map_err(refuse)?;
+        let encode = |record: Record| {
+            let encoded = journal::encode(&record, &*self.entropy).map_err(|e| refuse(e.to_string()))?;
+            Ok((Arc::new(record), encoded))
+        };
+        let records = records.into_iter().map(encode).collect::<Result<_, CommitError>>()?;
+        let (reply, answer) = oneshot::channel();
+        Ok((Unit { guards, writes, records, reply }, answer))
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        // Readers first: the last connection to close folds the log into the file, and only the writer may.
+        self.pool.clear();
+        self.jobs = None;
+        if self.writer.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the store's writer ended in a panic");
+        }
+    }
+}
+
+impl Ledger for SqliteStore {
+    fn commit(&self, unit: Commit) -> Fut<'_, Result<Durable, CommitError>> {
+        Box::pin(async move {
+            let (unit, answer) = self.prepare(unit)?;
+            self.send(Job::Unit(unit)).await?;
+            answer.await.map_err(|_| CommitError::Unknown)?
+        })
+    }
+}
+
+impl Feed for SqliteStore {
+    fn from(&self, from: Position, max: u32) -> Fut<'_, Result<Vec<(Position, Arc<Record>)>, ReadError>> {
+        Box::pin(feed::follow(&self.shared, &self.pool, from, max))
+    }
+    fn size(&self) -> watch::Receiver<u64> {
+        self.shared.watch()
+    }
+}
+
+impl Snapshots for SqliteStore {
+    fn load(&self) -> Fut<'_, Result<Snapshot, ReadError>> {
+        Box::pin(self.pool.with(snapshot::load))
+    }
+    fn meta(&self) -> StoreMeta {
+        StoreMeta { clock_high_water: self.shared.high_water(), ..self.meta.clone() }
+    }
+}
+
+impl Archive for SqliteStore {
+    fn search(
+        &self,
+        filter: &Filter,
+        before: Option<Position>,
+        max: u32,
+    ) -> Fut<'_, Result<Vec<(Position, Record)>, ReadError>> {
+        let filter = filter.clone();
+        Box::pin(self.pool.with(move |conn| search::search(conn, &filter, before, max)))
+    }
+    fn stored(&self, from: Position, max: u32) -> Fut<'_, Result<Vec<StoredRecord>, ReadError>> {
+        Box::pin(self.pool.with(move |conn| archive::stored(conn, from, max)))
+    }
+    fn root(&self) -> Fut<'_, Result<Option<TreeRoot>, ReadError>> {
+        Box::pin(self.pool.with(archive::newest_root))
+    }
+    fn roots(&self, after: u64, max: u32) -> Fut<'_, Result<Vec<TreeRoot>, ReadError>> {
+        Box::pin(self.pool.with(move |conn| archive::roots(conn, after, max)))
+    }
+    fn join_token<'a>(&'a self, digest: &'a str) -> Fut<'a, Result<Option<JoinToken>, ReadError>> {
+        let digest = digest.to_string();
+        Box::pin(self.pool.with(move |conn| archive::join_token(conn, &digest)))
+    }
+    fn tasks(&self, filter: &Filter, before: Option<TaskId>, max: u32) -> Fut<'_, Result<Vec<Task>, ReadError>> {
+        let filter = filter.clone();
+        Box::pin(self.pool.with(move |conn| archive::tasks(conn, &filter, before, max)))
+    }
+    fn task(&self, id: TaskId) -> Fut<'_, Result<Option<Task>, ReadError>> {
+        Box::pin(self.pool.with(move |conn| archive::task(conn, id)))
+    }
+    fn leases(&self, filter: &Filter, before: Option<LeaseId>, max: u32) -> Fut<'_, Result<Vec<Lease>, ReadError>> {
+        let filter = filter.clone();
+        Box::pin(self.pool.with(move |conn| archive::leases(conn, &filter, before, max)))
+    }
+    fn lease(&self, id: LeaseId) -> Fut<'_, Result<Option<Lease>, ReadError>> {
+        Box::pin(self.pool.with(move |conn| archive::lease(conn, id)))
+    }
+    fn lease_named(&self, target: &str, name: &CredentialName) -> Fut<'_, Result<Option<Lease>, ReadError>> {
+        let (target, name) = (target.to_string(), name.clone());
+        Box::pin(self.pool.with(move |conn| archive::lease_named(conn, &target, &name)))
+    }
+}
