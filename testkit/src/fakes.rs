@@ -73,3 +73,38 @@ impl Entropy for SeededEntropy {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(bytes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::{Context, Poll, Waker};
+
+    fn done(sleep: &mut Fut<'static, ()>) -> bool {
+        sleep.as_mut().poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
+    }
+
+    #[test]
+    fn a_sleep_ends_when_its_time_has_passed_and_not_when_the_wall_clock_is_set() {
+        let clock = FakeClock::at(Timestamp::from_secs(100));
+        let mut sleep = clock.sleep(Duration::from_secs(10));
+        assert_eq!(clock.sleepers(), 1);
+        clock.set(Timestamp::from_secs(1000));
+        clock.advance(Duration::from_secs(9));
+        assert!(!done(&mut sleep));
+        clock.advance(Duration::from_secs(1));
+        assert!(done(&mut sleep));
+        drop(sleep);
+        assert_eq!((clock.now(), clock.sleepers()), (Timestamp::from_secs(1010), 0));
+    }
+
+    #[test]
+    fn one_seed_gives_one_sequence_and_another_seed_another() {
+        let draw = |seed| {
+            let (entropy, mut bytes) = (SeededEntropy::new(seed), [0; 16]);
+            entropy.fill(&mut bytes);
+            bytes
+        };
+        assert_eq!(draw(1), draw(1));
+        assert_ne!(draw(1), draw(2));
+    }
+}

@@ -44,11 +44,7 @@ pub fn read(
 }
 
 /// The task `caller` is in: two readings, decided; again when they differ because a process on the way ended.
-pub fn membership(
-    witness: &Witness,
-    caller: &dyn Caller,
-    registry: &Registry,
-) -> Result<Membership, ChainError> {
+pub fn membership(witness: &Witness, caller: &dyn Caller, registry: &Registry) -> Result<Membership, ChainError> {
     if registry.is_empty() {
         return Ok(Membership::Outside);
     }

@@ -31,7 +31,9 @@ pub enum PinError {
     Exited { pid: i32 },
     #[error("{tid} is a thread of process {tgid}, not a process")]
     Thread { tid: i32, tgid: i32 },
-    #[error("process {pid} connected with another {what} than it has now, in part or whole; a setuid program cannot be served")]
+    #[error(
+        "process {pid} connected with another {what} than it has now, in part or whole; a setuid program cannot be served"
+    )]
     Identity { pid: i32, what: &'static str },
     #[error("the uid or gid of process {pid} has no number in the agent's user namespace")]
     Unmapped { pid: i32 },
@@ -179,7 +181,10 @@ fn has_exited(pidfd: &OwnedFd) -> bool {
 
 impl PinnedCaller {
     /// Completes when the process exits. It holds a descriptor of its own and outlives `self`. Needs a tokio runtime.
-    #[expect(deprecated, reason = "sound for an `OwnedFd`, which stays one descriptor; the successor needs unsafe code")]
+    #[expect(
+        deprecated,
+        reason = "sound for an `OwnedFd`, which stays one descriptor; the successor needs unsafe code"
+    )]
     pub fn exited(&self) -> std::io::Result<impl Future<Output = ()> + Send + use<>> {
         let watched = AsyncFd::with_interest(self.pidfd.try_clone()?, Interest::READABLE)?;
         Ok(async move {

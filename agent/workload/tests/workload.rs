@@ -5,6 +5,7 @@
 
 mod parts {
     mod chain;
+    mod corpus;
     mod measure;
     mod namespaces;
     mod pin;

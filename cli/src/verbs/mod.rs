@@ -23,7 +23,9 @@ use crate::{
     admin_client::AdminClient,
     dev, error,
     error::Result,
+    exchange::{self, ExchangeArgs},
     output::{Format, Output},
+    run::{self, RunArgs},
     serve,
 };
 use proto_types::{Clock, SystemClock};
@@ -43,8 +45,8 @@ WHERE COMMANDS GO
   /run/errand/agent.sock, else a running `errand dev`.
 
 VARIABLES
-  Every flag has one: ERRAND_, the verb's words and the flag. `errand node token --ttl 5m` is also
-  ERRAND_NODE_TOKEN_TTL=5m errand node token. A flag wins over its variable.
+  Every flag has one, shown beside it: `errand node token --ttl 5m` is also ERRAND_NODE_TOKEN_TTL=5m. A flag wins
+  over its variable.
 
 EXIT STATUS
   0 done   1 failed   2 bad usage   69 no server or agent answered   75 waits for approval   77 denied
@@ -89,6 +91,8 @@ enum Verb {
     Dev(dev::DevArgs),
     Server(serve::ServerCommand),
     Agent(serve::AgentCommand),
+    Run(RunArgs),
+    Exchange(ExchangeArgs),
     Node(node::NodeCommand),
     Entry(entry::EntryCommand),
     Bundle(bundle::BundleCommand),
@@ -134,6 +138,8 @@ pub fn dispatch(cli: Cli) -> Result<i32> {
         Verb::Server(command) => serve::server(command, ctx.out),
         Verb::Agent(command) => serve::agent(command, ctx.out),
         Verb::Completions(args) => completions::run(&args),
+        Verb::Run(args) => wait(async { Ok(run::run(args).await) }),
+        Verb::Exchange(args) => wait(async { Ok(exchange::run(args).await) }),
         verb => wait(operator(verb, &ctx)),
     }
 }
@@ -153,7 +159,7 @@ async fn operator(verb: Verb, ctx: &Ctx) -> Result<i32> {
         Verb::Who(c) => who::run(c, ctx).await,
         Verb::Journal(c) => journal::run(c, ctx).await,
         Verb::Doctor(c) => doctor::run(c, ctx).await,
-        Verb::Dev(_) | Verb::Server(_) | Verb::Agent(_) | Verb::Completions(_) => {
+        Verb::Dev(_) | Verb::Server(_) | Verb::Agent(_) | Verb::Run(_) | Verb::Exchange(_) | Verb::Completions(_) => {
             Err(error::CliError::failed("this verb is not an operator's; it was dispatched before"))
         }
     }

@@ -202,6 +202,15 @@ pub(crate) fn spki_of(cert: &[u8]) -> Option<Vec<u8>> {
     X509Certificate::from_der(cert).ok().map(|(_, c)| c.public_key().raw.to_vec())
 }
 
+/// The subject key identifier of a certificate, lowercase hex: the id of the authority it belongs to.
+pub fn key_id_of(cert: &[u8]) -> Option<String> {
+    let (_, cert) = X509Certificate::from_der(cert).ok()?;
+    cert.extensions().iter().find_map(|e| match e.parsed_extension() {
+        ParsedExtension::SubjectKeyIdentifier(id) => Some(hex::encode(id.0)),
+        _ => None,
+    })
+}
+
 /// The names an operator wrote into a CSR to mint.
 #[derive(Debug)]
 pub(crate) struct CsrNames {

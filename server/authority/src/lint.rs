@@ -100,7 +100,10 @@ fn common(cert: &X509Certificate<'_>, serial: &[u8], from: Timestamp, to: Timest
     want(cert.version() == X509Version::V3, "it is not version 3")?;
     want(cert.raw_serial() == serial, "the serial is not the one drawn")?;
     let ecdsa = cert.signature_algorithm.algorithm == OID_SIG_ECDSA_WITH_SHA256;
-    want(ecdsa && cert.signature_algorithm == cert.tbs_certificate.signature, "the signature is not ECDSA with SHA-256")?;
+    want(
+        ecdsa && cert.signature_algorithm == cert.tbs_certificate.signature,
+        "the signature is not ECDSA with SHA-256",
+    )?;
     want(at(&cert.validity().not_before) == from, "NotBefore is not the template's")?;
     want(at(&cert.validity().not_after) == to, "NotAfter is not the template's")
 }

@@ -84,9 +84,8 @@ impl Keyring {
     /// The key becomes the one that signs; every other active one of its use becomes old.
     fn activated(&self, mut row: AuthorityRow, now: Timestamp) -> Change {
         row.state = AuthorityState::Active;
-        let others = |r: &&AuthorityRow| {
-            r.key_use == row.key_use && r.state == AuthorityState::Active && r.id != row.id
-        };
+        let others =
+            |r: &&AuthorityRow| r.key_use == row.key_use && r.state == AuthorityState::Active && r.id != row.id;
         let snapshot = self.snapshot();
         let old: Vec<AuthorityRow> = snapshot
             .rows

@@ -36,7 +36,9 @@ pub enum SealError {
     Truncated,
     #[error("a sealed value has version {0}, this program knows 1; run the newer program")]
     Version(u8),
-    #[error("sealed with key-encryption key {sealed}, the one given is {given}: set authority.kek_file to the right file")]
+    #[error(
+        "sealed with key-encryption key {sealed}, the one given is {given}: set authority.kek_file to the right file"
+    )]
     OtherKek { sealed: String, given: String },
     #[error("a sealed value was changed, or stands in a row or store that is not its own")]
     Tampered,

@@ -1,1 +1,13 @@
-//! server-daemon
+//! The server's composition root: the only crate of the server that names adapters.
+//!
+//! [`Server::start`] opens the store and the keys, builds the service on them, binds every listener and answers
+//! [`Running`]. No process-wide global is touched, so that several servers run in one process (tests, `errand dev`).
+
+mod admin;
+mod config;
+mod rotator;
+mod socket;
+mod start;
+
+pub use config::{ConfigProblem, Listen, ServerConfig};
+pub use start::{Addresses, Decorators, Machine, Running, Server, StartError};

@@ -30,6 +30,30 @@ impl Service {
         operator: Option<String>,
     ) -> Result<Vec<AppliedTarget>, ServiceError> {
         let docs = (self.inner.ports.parse_targets)(text.text, text.origin).map_err(ServiceError::Target)?;
+        self.apply_docs(docs, operator).await
+    }
+
+    /// Makes so what the configuration file declares, at start. A target that it declared before and does not any more
+    /// is left as it is while leases are open in it.
+    pub async fn targets_declare(&self, docs: Vec<TargetDoc>) -> Result<(), ServiceError> {
+        let gone: Vec<String> = self.read(|s| {
+            let left = |n: &&String| !docs.iter().any(|d| &d.name == *n);
+            let open = |n: &&String| s.leases.values().any(|l| l.role.target() == n.as_str());
+            let ours = s.targets.iter().filter(|(_, t)| t.doc.origin == "config").map(|(n, _)| n);
+            ours.filter(left).filter(|n| !open(n)).cloned().collect()
+        });
+        for name in gone {
+            let record = Record::new(self.now(), "target.deleted").target(&name);
+            self.commit_and_follow(Commit::of(record).put(Write::DropTarget(name))).await?;
+        }
+        self.apply_docs(docs, None).await.map(drop)
+    }
+
+    async fn apply_docs(
+        &self,
+        docs: Vec<TargetDoc>,
+        operator: Option<String>,
+    ) -> Result<Vec<AppliedTarget>, ServiceError> {
         let mut unit: Option<Commit> = None;
         let mut applied = Vec::new();
         for mut doc in docs {
@@ -52,11 +76,11 @@ impl Service {
                 .target(&doc.name)
                 .operator(operator.clone())
                 .detail(json!({ "target": doc }));
-            unit = Some(match unit {
+            let next = match unit {
                 None => Commit::of(record),
                 Some(unit) => unit.also(record),
-            }
-            .put(Write::Target(doc)));
+            };
+            unit = Some(next.put(Write::Target(doc)));
         }
         if let Some(unit) = unit {
             self.commit_and_follow(unit).await?;

@@ -177,5 +177,10 @@ pub fn target(name: &str) -> TargetDoc {
 }
 
 pub fn policy(id: &str) -> PolicyDoc {
-    PolicyDoc { id: id.into(), text: "permit(principal, action, resource);".into(), revision: 1, origin: "applied".into() }
+    PolicyDoc {
+        id: id.into(),
+        text: "permit(principal, action, resource);".into(),
+        revision: 1,
+        origin: "applied".into(),
+    }
 }

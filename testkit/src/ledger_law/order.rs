@@ -78,7 +78,7 @@ pub async fn a_lost_guard_costs_its_own_unit_only(store: Store) {
     store.keep(note().when(Guard::Unclaimed(claim("approval", "taken")))).await;
     let before = store.size();
     let commit = |n: u64| {
-        let key = if n % 2 == 0 { "taken".into() } else { format!("free {n}") };
+        let key = if n.is_multiple_of(2) { "taken".into() } else { format!("free {n}") };
         store.commit(note().when(Guard::Unclaimed(claim("approval", &key))))
     };
     let outcomes = futures(64, commit).await;

@@ -52,7 +52,8 @@ async fn fill(store: &Store) {
         lease.state = state;
         Write::Lease(lease)
     };
-    let serial = |n: u64, serial: &str| Write::TaskSerial { task: task_id(n), serial: serial.into(), not_after: at(300) };
+    let serial =
+        |n: u64, serial: &str| Write::TaskSerial { task: task_id(n), serial: serial.into(), not_after: at(300) };
     let unit = new_entry(note(), &entry(1, 1))
         .put(Write::Node(node(1)))
         .put(Write::Task(task(1)))

@@ -245,7 +245,14 @@ impl<S: Clone> IdentityCache<S> {
 
     /// Stores a fetched SVID. `false`: the entry changed or went meanwhile, or the SVID is already over; it must not be
     /// used. `jitter` in `[0, 1)`.
-    pub fn svid_arrived(&mut self, id: &EntryId, ticket: Ticket, fetched: Fetched<S>, now: Timestamp, jitter: f64) -> bool {
+    pub fn svid_arrived(
+        &mut self,
+        id: &EntryId,
+        ticket: Ticket,
+        fetched: Fetched<S>,
+        now: Timestamp,
+        jitter: f64,
+    ) -> bool {
         let version = self.tick();
         let Some(slot) = self.slots.get_mut(id).filter(|s| s.ticket == Some(ticket.0)) else { return false };
         if fetched.not_after <= now {

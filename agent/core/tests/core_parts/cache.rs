@@ -1,7 +1,7 @@
 //! The identity cache, driven as the daemon drives it.
 
 use agent_core::cache::{Fetched, IdentityCache, Limits, Selectors, Update, Work};
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::RngSeed};
 use proto_types::{Entry, EntryId, Selector, Timestamp, id::parse_spiffe_id};
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -201,7 +201,13 @@ fn more_entries_than_the_limit_change_nothing() {
     assert!(c.apply(Update::Snapshot(vec![entry("b", &["unix:uid:7"])]), at(0)).is_ok());
 }
 
+/// The same cases each time.
+fn seeded() -> ProptestConfig {
+    ProptestConfig { rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
+    #![proptest_config(seeded())]
     /// The index answers what a walk over all entries would, whatever came and went before.
     #[test]
     fn matching_is_the_subset_relation(

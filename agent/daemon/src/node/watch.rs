@@ -7,6 +7,7 @@ use super::{BACKOFF_CAP, kept::Kept};
 use crate::{
     bundle::TrustBundle,
     shared::{AgentStatus, Generation, Shared},
+    tasks::Tasks,
 };
 use agent_core::cache::Update;
 use proto_types::{Entry, EntryId, TaskId, id::excerpt};
@@ -50,7 +51,7 @@ pub async fn run(shared: Arc<Shared>, kept: Arc<Kept>) {
     }
 }
 
-async fn follow(shared: &Shared, kept: &Kept, generation: Generation, failures: &mut u32) -> Result<(), Status> {
+async fn follow(shared: &Arc<Shared>, kept: &Kept, generation: Generation, failures: &mut u32) -> Result<(), Status> {
     // Tasks that were here before the call are committed before the first message was made: only of these does their
     // absence from it mean that they are over.
     let known = shared.tasks.live_ids();
@@ -78,7 +79,7 @@ async fn follow(shared: &Shared, kept: &Kept, generation: Generation, failures: 
     Ok(())
 }
 
-async fn apply(shared: &Shared, message: WatchResponse, known: &HashSet<TaskId>) {
+async fn apply(shared: &Arc<Shared>, message: WatchResponse, known: &HashSet<TaskId>) {
     if let Some(info) = message.server {
         shared.server.store(Some(Arc::new(info)));
     }
@@ -96,7 +97,7 @@ async fn apply(shared: &Shared, message: WatchResponse, known: &HashSet<TaskId>)
     }
     if message.reset {
         let live: HashSet<TaskId> = message.live_task_ids.iter().filter_map(|id| id.parse().ok()).collect();
-        shared.tasks.reconcile(shared, &live, known);
+        Tasks::reconcile(shared, &live, known);
     }
     let entries: Vec<Entry> = message.entries.iter().filter_map(|e| usable(shared, e)).collect();
     let applied = if message.reset {

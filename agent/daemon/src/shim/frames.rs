@@ -145,6 +145,9 @@ impl Rewriter {
             Some(block) => emit(&held, priority, &block, out),
         }
         self.verbatim.clear();
+        // One large block should not be paid for until the connection ends.
+        self.verbatim.shrink_to(FRAME);
+        self.gathered.shrink_to(FRAME);
         Ok(())
     }
 }

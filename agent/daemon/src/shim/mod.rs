@@ -7,6 +7,8 @@
 
 mod frames;
 mod hpack;
+#[cfg(test)]
+mod tests;
 
 pub use frames::{MAX_BLOCK, MAX_FRAMES, Rewriter};
 pub use hpack::rewrite;
@@ -41,11 +43,12 @@ pub struct Shim<S> {
     /// Rewritten bytes that have not been read yet, from `read` on.
     ready: Vec<u8>,
     read: usize,
+    failed: Option<ShimError>,
 }
 
 impl<S> Shim<S> {
     pub fn new(stream: S) -> Self {
-        Self { stream, rewriter: Rewriter::default(), ready: Vec::new(), read: 0 }
+        Self { stream, rewriter: Rewriter::default(), ready: Vec::new(), read: 0, failed: None }
     }
 
     /// The stream itself; peer credentials are its.
@@ -76,6 +79,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Shim<S> {
             if this.hand_over(buf) || buf.remaining() == 0 {
                 return Poll::Ready(Ok(()));
             }
+            if let Some(why) = this.failed {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why)));
+            }
             // The client's bytes go into the reader's own buffer; in the middle of a payload they stay there.
             let before = buf.filled().len();
             ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
@@ -83,9 +89,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Shim<S> {
             if n == 0 || this.rewriter.pass(n) {
                 return Poll::Ready(Ok(()));
             }
-            let fed = this.rewriter.feed(&buf.filled()[before..], &mut this.ready);
+            // What was whole before an error is still read; then the error, for ever.
+            this.failed = this.rewriter.feed(&buf.filled()[before..], &mut this.ready).err();
             buf.set_filled(before);
-            fed.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
         }
     }
 }

@@ -68,15 +68,14 @@ impl Tasks {
 
     /// Tasks that the server started for this node and that the agent has never handed out, since it was killed in
     /// between: nobody holds them, so they end. They get the time that an answer still under way may take.
-    pub(super) fn disown_later(&self, shared: &Shared, strange: Vec<TaskId>) {
-        let Some(shared) = shared.myself.upgrade() else { return };
+    pub(super) fn disown_later(shared: &Arc<Shared>, strange: Vec<TaskId>) {
         let later = shared.clone();
         shared.spawn(async move {
             later.ports.clock.sleep(STRANGE_AFTER).await;
             let tasks = &later.tasks;
             let mut table = tasks.table();
             for id in strange {
-                if !table.live.contains_key(&id) && !table.recent.contains(&id) {
+                if !table.live.contains_key(&id) {
                     let pending = Pending { reason: "process_gone".into(), waiting: Vec::new() };
                     table.pending.entry(id).or_insert(pending);
                 }

@@ -58,8 +58,10 @@ pub async fn run(shared: Arc<Shared>, task: Arc<LiveTask>, launcher: Option<Exit
         tasks.end_here(task.id, reason, tell);
     }
     // What still runs below the root is known to be in an ended task for as long as the root runs.
-    wait(&mut root).await;
-    tasks.forget_root(&task.id);
+    if let Some(root) = root {
+        root.await;
+        tasks.forget_root(&task.id);
+    }
 }
 
 async fn wait(exit: &mut Option<Exit>) {

@@ -142,16 +142,16 @@ impl Tasks {
     }
 
     /// Compares with what the server says lives. `known` are the tasks that were here before it was asked.
-    pub fn reconcile(&self, shared: &Shared, live: &HashSet<TaskId>, known: &HashSet<TaskId>) {
+    pub fn reconcile(shared: &Arc<Shared>, live: &HashSet<TaskId>, known: &HashSet<TaskId>) {
         for id in known.difference(live) {
-            self.ended_by_server(*id, "revoked");
+            shared.tasks.ended_by_server(*id, "revoked");
         }
-        let table = self.table();
+        let table = shared.tasks.table();
         let strange: Vec<TaskId> =
             live.iter().filter(|id| !table.live.contains_key(id) && !table.pending.contains_key(id)).copied().collect();
         drop(table);
         if !strange.is_empty() {
-            self.disown_later(shared, strange);
+            Self::disown_later(shared, strange);
         }
     }
 

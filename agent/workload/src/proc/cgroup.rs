@@ -55,7 +55,10 @@ mod tests {
     #[test]
     fn both_versions_are_read() {
         let groups = parse(b"12:cpu,cpuacct:/a:b\n1:name=systemd:/user.slice\n0::/user.slice/x.service\n").unwrap();
-        assert_eq!(groups[0], Cgroup { hierarchy: 12, controllers: vec!["cpu".into(), "cpuacct".into()], path: "/a:b".into() });
+        assert_eq!(
+            groups[0],
+            Cgroup { hierarchy: 12, controllers: vec!["cpu".into(), "cpuacct".into()], path: "/a:b".into() }
+        );
         assert_eq!(unified(&groups), Some("/user.slice/x.service"));
         assert_eq!(unified(&groups[..2]), None);
         assert!(parse(b"").unwrap().is_empty());

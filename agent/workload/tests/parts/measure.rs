@@ -33,7 +33,8 @@ async fn a_command_is_the_file_that_runs_and_no_other() {
     assert_eq!(selectors, [format!("cmd:path:{}", command.display()), format!("cmd:sha256:{}", measured.sha256)]);
     let child = Child::start(Command::new(&command), "connect_and_obey", &host.socket());
     assert!(runs(&measured, child.pid()));
-    let (other, _stream) = (Child::start(Command::new(this_binary()), "connect_and_obey", &host.socket()), host.accept());
+    let (other, _stream) =
+        (Child::start(Command::new(this_binary()), "connect_and_obey", &host.socket()), host.accept());
     assert!(!runs(&measured, other.pid()), "the same bytes in another file");
 }
 

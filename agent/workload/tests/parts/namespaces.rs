@@ -97,7 +97,9 @@ async fn g10_a_peer_that_proc_hides_is_refused() {
         let host = Host::new();
         let (at, socket, agent) = (host.dir.path().join("proc"), host.dir.path().join("inner"), host.copy("agent"));
         std::fs::create_dir(&at).unwrap();
-        let script = format!("mount -t proc -o hidepid={hidepid} proc \"$1\" && shift && exec setpriv --reuid 1000 --regid 1000 --clear-groups \"$@\"");
+        let script = format!(
+            "mount -t proc -o hidepid={hidepid} proc \"$1\" && shift && exec setpriv --reuid 1000 --regid 1000 --clear-groups \"$@\""
+        );
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c", &script, "sh"]).arg(&at).arg(agent).env(PROC, &at);
         let mut agent = Child::start(command, "listen_and_pin", &socket);

@@ -1,8 +1,8 @@
 //! What the children do. Not tests of their own: each is started by a test, in a process of its own.
 
 use super::support::{Child, MODES, PROC, SOCKET, skipped, this_binary, witness};
-use agent_workload::{PeerPidfd, PinError, Witness};
 use agent_core::{Caller, CallerError};
+use agent_workload::{PeerPidfd, PinError, Witness};
 use std::{
     io::{BufRead, Write},
     os::{
@@ -50,7 +50,8 @@ fn connect_and_obey() {
             "lend" => {
                 let lent = OwnedFd::from(open[0].try_clone().unwrap());
                 let speak = "echo hello >&0; exec sleep 30";
-                let borrower = Command::new("sh").args(["-c", speak]).stdin(lent).stdout(Stdio::null()).spawn().unwrap();
+                let borrower =
+                    Command::new("sh").args(["-c", speak]).stdin(lent).stdout(Stdio::null()).spawn().unwrap();
                 say("done", &borrower.id().to_string());
                 continue;
             }

@@ -76,11 +76,9 @@ fn keys_are_taken_by_their_use() {
     let of = |purpose| jwk_from_spki(&spki(&World::new().p256), Some("k"), purpose).unwrap();
     let (svid, sig, none) = (of(KeyPurpose::JwtSvid), of(KeyPurpose::Signature), of(KeyPurpose::Unstated));
     let x509 = of(KeyPurpose::X509Svid);
-    for (uses, takes) in [
-        (JwksUses::SpiffeBundle, [1, 0, 0]),
-        (JwksUses::WorkloadApi, [1, 1, 1]),
-        (JwksUses::Oidc, [0, 1, 1]),
-    ] {
+    for (uses, takes) in
+        [(JwksUses::SpiffeBundle, [1, 0, 0]), (JwksUses::WorkloadApi, [1, 1, 1]), (JwksUses::Oidc, [0, 1, 1])]
+    {
         for (key, n) in [&svid, &sig, &none].into_iter().zip(takes) {
             assert_eq!(read(std::slice::from_ref(key), uses), Ok(n), "{uses:?} {key}");
         }
@@ -113,7 +111,7 @@ fn a_bundle_document_carries_certificates_without_kid_and_tokens_keys_with_one()
     let key = rcgen::KeyPair::generate().unwrap();
     let cert = rcgen::CertificateParams::default().self_signed(&key).unwrap().der().to_vec();
     let jwt = spki(&World::new().p256);
-    let parts = BundleParts { x509: &[cert.clone()], jwt: &[("k1", &jwt)], sequence: 7, refresh_hint: 300 };
+    let parts = BundleParts { x509: std::slice::from_ref(&cert), jwt: &[("k1", &jwt)], sequence: 7, refresh_hint: 300 };
     let doc = spiffe_bundle_json(&parts).unwrap();
     assert_eq!((&doc["spiffe_sequence"], &doc["spiffe_refresh_hint"]), (&json!(7), &json!(300)));
     let x509 = &doc["keys"][0];

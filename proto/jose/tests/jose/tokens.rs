@@ -1,7 +1,9 @@
 //! Group D of the catalogue: tokens that must be refused, each for its own reason, beside neighbours that are accepted.
 
 use crate::world::{AUDIENCE, HEADER, NOW, World, b64, claims, spki, svid, with};
-use proto_jose::{Alg, Expect, Header, JwtError, KeyPurpose, KeySet, claimed_trust_domain, jwk_from_spki, sign, verify_jwt};
+use proto_jose::{
+    Alg, Expect, Header, JwtError, KeyPurpose, KeySet, claimed_trust_domain, jwk_from_spki, sign, verify_jwt,
+};
 use proto_types::{Timestamp, id::parse_trust_domain};
 use serde_json::{Map, Value, json};
 use std::time::Duration;

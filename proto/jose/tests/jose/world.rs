@@ -84,7 +84,7 @@ pub fn claims() -> String {
 /// The good claims with one member replaced or added: `"exp":1` or empty for none.
 pub fn with(member: &str) -> String {
     let good = [
-        format!("\"sub\":\"spiffe://example.org/web\""),
+        r#""sub":"spiffe://example.org/web""#.to_string(),
         format!("\"aud\":[\"{AUDIENCE}\"]"),
         format!("\"exp\":{}", NOW + 60),
         format!("\"iat\":{NOW}"),

@@ -122,10 +122,8 @@ async fn what_is_not_ours_to_certify_is_refused() {
     let own = house.keyring.public_keys(KeyUse::X509)[0].spki_der.clone();
     let refused = house.keyring.x509(&template(&house, "/web", &[]), &ProvenKey::assertion(own)).await;
     assert!(matches!(refused, Err(SignError::Refused(_))), "B30");
-    let foreign = X509Template {
-        spiffe_id: parse_spiffe_id("spiffe://other.org/web").unwrap(),
-        ..template(&house, "/web", &[])
-    };
+    let foreign =
+        X509Template { spiffe_id: parse_spiffe_id("spiffe://other.org/web").unwrap(), ..template(&house, "/web", &[]) };
     assert!(matches!(house.keyring.x509(&foreign, &workload_key()).await, Err(SignError::Refused(_))));
     let garbage = ProvenKey::assertion(vec![0x30, 0]);
     assert!(matches!(house.keyring.x509(&template(&house, "/web", &[]), &garbage).await, Err(SignError::Refused(_))));
@@ -141,7 +139,8 @@ async fn nothing_outlives_the_key_that_signed_it() {
     let long = X509Template { not_after: ca_end.plus(Duration::from_secs(86_400)), ..template(&house, "/web", &[]) };
     let svid = house.keyring.x509(&long, &workload_key()).await.unwrap();
     assert_eq!(svid.not_after, ca_end, "B29");
-    let token = house.keyring.jwt(&svid_template(|t| t.expires_at = ca_end.plus(Duration::from_secs(9)))).await.unwrap();
+    let token =
+        house.keyring.jwt(&svid_template(|t| t.expires_at = ca_end.plus(Duration::from_secs(9)))).await.unwrap();
     assert_eq!(token.expires_at, ca_end);
     let late = svid_template(|t| (t.issued_at, t.expires_at) = (ca_end, ca_end.plus(Duration::from_secs(9))));
     assert_eq!(house.keyring.jwt(&late).await.unwrap_err(), SignError::NoActiveKey("jwt-svid"));

@@ -58,11 +58,7 @@ pub fn tasks(conn: &Connection, f: &Filter, before: Option<TaskId>, max: u32) ->
     let granted = " AND EXISTS(SELECT 1 FROM json_each(task.body, '$.grants') g
                     WHERE substr(g.value ->> 'role', 1, instr(g.value ->> 'role', '/') - 1) = ?)";
     maybe(&mut query, granted, f.target.clone());
-    maybe(
-        &mut query,
-        " AND id IN (SELECT task FROM lease WHERE ? IN (id, name))",
-        f.credential.clone(),
-    );
+    maybe(&mut query, " AND id IN (SELECT task FROM lease WHERE ? IN (id, name))", f.credential.clone());
     page(conn, "task", query, before.map(|b| b.to_string()), max)
 }
 

@@ -18,8 +18,7 @@ const NETWORK: [(i64, &str); 8] = [
     (0x0102_1997, "9P"),
 ];
 /// Drivers behind FUSE (one number for all) that reach over a network.
-const NETWORK_FUSE: [&str; 8] =
-    ["sshfs", "glusterfs", "s3fs", "gcsfuse", "rclone", "ceph-fuse", "davfs", "smbnetfs"];
+const NETWORK_FUSE: [&str; 8] = ["sshfs", "glusterfs", "s3fs", "gcsfuse", "rclone", "ceph-fuse", "davfs", "smbnetfs"];
 const FUSE: i64 = 0x6573_5546;
 /// A file larger than this is not read through at each start, bytes.
 const WHOLE_CHECK: i64 = 256 << 20;
@@ -37,7 +36,7 @@ pub fn local(folder: &Path) -> Result<(), OpenError> {
 
 fn network(kind: FsType, mounts: &str, folder: &Path) -> Option<String> {
     // 32 bits are the number; sign extension differs between architectures.
-    let number = i64::from(kind.0) & 0xffff_ffff;
+    let number = kind.0 & 0xffff_ffff;
     if number == FUSE {
         return fuse_driver(mounts, folder).filter(|d| NETWORK_FUSE.contains(&d.as_str()));
     }

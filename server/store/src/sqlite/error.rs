@@ -9,7 +9,9 @@ use std::path::PathBuf;
 pub enum OpenError {
     #[error("SQLite {found} is linked, {needed} or newer is needed: rebuild with the bundled one")]
     SqliteTooOld { found: i32, needed: i32 },
-    #[error("{path} lies on a network file system ({kind}), whose locks and syncs cannot be relied on: use a local disk")]
+    #[error(
+        "{path} lies on a network file system ({kind}), whose locks and syncs cannot be relied on: use a local disk"
+    )]
     NetworkFileSystem { path: PathBuf, kind: String },
     #[error("{path} is open in another server{}: stop it first", pid.as_ref().map(|p| format!(" (process {p})")).unwrap_or_default())]
     InUse { path: PathBuf, pid: Option<u32> },
@@ -17,7 +19,9 @@ pub enum OpenError {
     OpenFolder { path: PathBuf },
     #[error("{path} is not a store of this program ({why}); name another file, or move this one away to begin anew")]
     NotAStore { path: PathBuf, why: &'static str },
-    #[error("{path} was written by a newer version (schema {found}, this program knows up to {known}): use that version")]
+    #[error(
+        "{path} was written by a newer version (schema {found}, this program knows up to {known}): use that version"
+    )]
     NewerSchema { path: PathBuf, found: i64, known: i64 },
     #[error("{path} belongs to the trust domain `{store}`, not `{asked}`: one store serves one trust domain")]
     WrongTrustDomain { path: PathBuf, store: String, asked: String },

@@ -239,10 +239,9 @@ fn meta(path: &Path, conn: &Connection, options: &OpenOptions) -> Result<StoreMe
             clock_high_water: proto_types::Timestamp::from_millis(row.get(4)?),
         })
     };
-    let meta = conn.query_row(query, [], read).map_err(|e| OpenError::Damaged {
-        path: path.into(),
-        what: format!("its head cannot be read ({e})"),
-    })?;
+    let meta = conn
+        .query_row(query, [], read)
+        .map_err(|e| OpenError::Damaged { path: path.into(), what: format!("its head cannot be read ({e})") })?;
     if meta.trust_domain != options.trust_domain {
         let (store, asked) = (meta.trust_domain, options.trust_domain.clone());
         return Err(OpenError::WrongTrustDomain { path: path.into(), store, asked });

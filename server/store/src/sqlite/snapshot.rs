@@ -17,11 +17,7 @@ pub fn load(conn: &Connection) -> Result<Snapshot, ReadError> {
         at: Position(at),
         entries: nouns(&moment, "entry", "SELECT id, body FROM entry ORDER BY id")?,
         nodes: nouns(&moment, "node", "SELECT id, body FROM node ORDER BY id")?,
-        tasks: nouns(
-            &moment,
-            "task",
-            "SELECT id, body FROM task WHERE state NOT IN ('ended', 'denied') ORDER BY id",
-        )?,
+        tasks: nouns(&moment, "task", "SELECT id, body FROM task WHERE state NOT IN ('ended', 'denied') ORDER BY id")?,
         serials: serials(&moment)?,
         leases: nouns(
             &moment,

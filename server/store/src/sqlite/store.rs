@@ -11,9 +11,7 @@ use super::{
     write::Put,
     writer::{Chore, Job, Unit, Writer},
 };
-use proto_types::{
-    Clock, CredentialName, Entropy, Fut, JoinToken, Lease, LeaseId, Position, Record, Task, TaskId,
-};
+use proto_types::{Clock, CredentialName, Entropy, Fut, JoinToken, Lease, LeaseId, Position, Record, Task, TaskId};
 use server_core::{
     journal,
     ports::{

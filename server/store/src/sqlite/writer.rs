@@ -122,13 +122,7 @@ impl Writer {
         }
     }
 
-    #[allow(clippy::disallowed_methods)]
     fn group(&mut self, units: Vec<Unit>) {
-        let (t, n) = (std::time::Instant::now(), units.len());
-        self.group2(units);
-        if n > 30 { eprintln!("GROUP {n} {:?}", t.elapsed()); }
-    }
-    fn group2(&mut self, units: Vec<Unit>) {
         if let Err(dead) = self.alive() {
             return answer_all(units, &dead);
         }
@@ -142,7 +136,8 @@ impl Writer {
     }
 
     fn transaction(&self, units: &[Unit]) -> Result<Group, CommitError> {
-        let mut group = Group { size: self.size, high_water: self.high_water, outcomes: Vec::with_capacity(units.len()) };
+        let mut group =
+            Group { size: self.size, high_water: self.high_water, outcomes: Vec::with_capacity(units.len()) };
         let before = |e: rusqlite::Error| CommitError::from(self.judge(fault(&e)));
         self.statement("BEGIN IMMEDIATE").map_err(before)?;
         for unit in units {
@@ -216,9 +211,12 @@ impl Writer {
 
     fn record(&self, position: u64, time: Timestamp, encoded: &Encoded) -> rusqlite::Result<()> {
         let position = int(position);
-        self.conn
-            .prepare_cached("INSERT INTO journal VALUES(?1, ?2, ?3, ?4)")?
-            .execute(params![position, time.as_millis(), encoded.leaf, encoded.body])?;
+        self.conn.prepare_cached("INSERT INTO journal VALUES(?1, ?2, ?3, ?4)")?.execute(params![
+            position,
+            time.as_millis(),
+            encoded.leaf,
+            encoded.body
+        ])?;
         for key in &encoded.keys {
             self.conn.prepare_cached("INSERT INTO journal_key VALUES(?1, ?2)")?.execute(params![key, position])?;
         }

@@ -23,8 +23,8 @@ pub fn context() -> KindContext {
 }
 
 pub fn build(toml: &str) -> Arc<dyn Target> {
-    let docs = parse_toml(toml, "config").unwrap();
-    Registry::builtin().build(&docs[0], &context()).unwrap()
+    let docs = parse_toml(toml, "config").expect("the document is right");
+    Registry::builtin().build(&docs[0], &context()).expect("the target is built")
 }
 
 /// A credential in a test's hand.
@@ -55,7 +55,7 @@ impl World {
     }
 
     pub async fn issue(&self, role: &str) -> Held {
-        self.issue_as(self.subject(role).request()).await.unwrap()
+        self.issue_as(self.subject(role).request()).await.expect("issued")
     }
 
     pub async fn issue_as(&self, request: IssueRequest) -> Result<Held, IssueError> {
@@ -70,7 +70,7 @@ impl World {
     }
 
     pub async fn end(&self, held: &Held) {
-        self.target.revoke(&held.lease).await.unwrap();
+        self.target.revoke(&held.lease).await.expect("revoked");
         assert_eq!(self.roles_named(held.user()).await, 0);
     }
 

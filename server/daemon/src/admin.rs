@@ -1,0 +1,99 @@
+//! What an operator asks of the composition itself: keys by hand, and the texts of targets.
+
+use crate::rotator::{RotateError, Rotator};
+use proto_types::{Fut, KeyUse};
+use server_api::{Admin, AuthorityView, tls};
+use server_authority::KeyringError;
+use server_core::{
+    authority::KeyAction,
+    ports::{Authorities, AuthorityState},
+};
+use server_service::{Service, ServiceError};
+use server_targets::Registry;
+use std::sync::Arc;
+
+pub struct Operators {
+    pub service: Service,
+    pub rotator: Arc<Rotator>,
+    pub registry: Arc<Registry>,
+}
+
+impl Operators {
+    fn view(&self, id: &str) -> Result<AuthorityView, ServiceError> {
+        let found = self.authorities(None).into_iter().find(|a| a.id == id);
+        found.ok_or_else(|| ServiceError::NotFound { what: "signing key", id: proto_types::id::excerpt(id) })
+    }
+
+    async fn step(&self, action: KeyAction, operator: Option<String>) -> Result<(), ServiceError> {
+        self.rotator.carry_out(&action, operator).await.map_err(refused)?;
+        self.service.announce_bundle();
+        Ok(())
+    }
+}
+
+fn refused(error: RotateError) -> ServiceError {
+    match error {
+        RotateError::Keys(KeyringError::NoSuchKey { id }) => ServiceError::NotFound { what: "signing key", id },
+        RotateError::Keys(e @ (KeyringError::NotPrepared { .. } | KeyringError::Signs { .. })) => {
+            ServiceError::Conflict(e.to_string())
+        }
+        other => ServiceError::Unavailable(other.to_string()),
+    }
+}
+
+impl Admin for Operators {
+    fn target_texts(&self, name: &str) -> Option<(Option<String>, Option<String>)> {
+        let doc = self.service.read(|s| s.targets.get(name).map(|t| t.doc.clone()))?;
+        let store_id = &self.service.meta().store_id;
+        Some((self.registry.setup(&doc), self.registry.by_hand(&doc, store_id)))
+    }
+
+    fn authorities(&self, key_use: Option<KeyUse>) -> Vec<AuthorityView> {
+        let keyring = &self.rotator.keyring;
+        let public = |id: &str, key_use: KeyUse| match key_use {
+            KeyUse::X509 => {
+                let certs = keyring.bundle();
+                let cert = certs.x509.iter().find(|der| tls::key_id_of(der).as_deref() == Some(id));
+                cert.map(|der| tls::pem("CERTIFICATE", der)).unwrap_or_default()
+            }
+            _ => {
+                let keys = keyring.public_keys(key_use);
+                keys.iter().find(|k| k.kid == id).map(|k| tls::pem("PUBLIC KEY", &k.spki_der)).unwrap_or_default()
+            }
+        };
+        let wanted = |u: KeyUse| key_use.is_none_or(|k| k == u);
+        let mut views: Vec<_> = keyring
+            .views()
+            .into_iter()
+            .filter(|v| wanted(v.key_use))
+            .map(|v| AuthorityView {
+                public_pem: public(&v.id, v.key_use),
+                id: v.id,
+                key_use: v.key_use,
+                state: v.state,
+                created_at: v.created_at,
+                not_after: v.not_after,
+            })
+            .collect();
+        views.sort_by(|a, b| (a.key_use, a.created_at, &a.id).cmp(&(b.key_use, b.created_at, &b.id)));
+        views
+    }
+
+    fn prepare(&self, key_use: KeyUse, operator: Option<String>) -> Fut<'_, Result<AuthorityView, ServiceError>> {
+        Box::pin(async move {
+            let before: Vec<_> = self.authorities(Some(key_use)).into_iter().map(|a| a.id).collect();
+            self.step(KeyAction::Create { key_use, state: AuthorityState::Prepared }, operator).await?;
+            let made = self.authorities(Some(key_use)).into_iter().find(|a| !before.contains(&a.id));
+            made.ok_or_else(|| ServiceError::Unavailable("the new key is not in use yet; list the keys again".into()))
+        })
+    }
+
+    fn activate(&self, id: &str, operator: Option<String>) -> Fut<'_, Result<AuthorityView, ServiceError>> {
+        let id = id.to_string();
+        Box::pin(async move {
+            let key_use = self.view(&id)?.key_use;
+            self.step(KeyAction::Activate { key_use, id: id.clone() }, operator).await?;
+            self.view(&id)
+        })
+    }
+}

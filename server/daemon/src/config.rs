@@ -1,0 +1,357 @@
+//! The server's configuration file: TOML, unknown keys are errors, all problems at once.
+//!
+//! Each section is parsed by the component that owns it: `[authority]` by the keys, `[[target]]` by the registry of
+//! kinds, `[[node_attestor]]` by its method. This file knows the house's own sections only.
+
+use proto_types::{TargetDoc, TrustDomain, id::parse_trust_domain, time::duration_option};
+use serde::Deserialize;
+use server_authority::AuthorityConfig;
+use std::{
+    collections::HashMap,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use toml::{Table, Value};
+
+/// Largest configuration file, bytes.
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// Something wrong in the file: where, and what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigProblem {
+    pub at: String,
+    pub what: String,
+}
+
+impl fmt::Display for ConfigProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.at, self.what)
+    }
+}
+
+fn problem(at: impl Into<String>, what: impl Into<String>) -> ConfigProblem {
+    ConfigProblem { at: at.into(), what: what.into() }
+}
+
+/// Where the server listens. Port 0 takes a free one.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    pub admin_socket: PathBuf,
+    pub grpc: SocketAddr,
+    pub http: SocketAddr,
+    pub mtls: SocketAddr,
+    pub public: SocketAddr,
+    pub metrics: SocketAddr,
+}
+
+/// A whole configuration, checked.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    pub trust_domain: TrustDomain,
+    pub data_dir: PathBuf,
+    /// The store's stamp: `errand dev` and `errand server` never open each other's.
+    pub dev: bool,
+    pub listen: Listen,
+    /// `None`: the URL of the public listener, under `localhost`.
+    pub issuer: Option<String>,
+    /// Names of the server in its own certificate, besides `localhost`.
+    pub dns_names: Vec<String>,
+    pub operators: HashMap<u32, String>,
+    pub authority: AuthorityConfig,
+    pub kek_file: PathBuf,
+    pub agent_ttl: Duration,
+    pub node_attestors: Vec<(String, Table)>,
+    pub targets: Vec<TargetDoc>,
+    /// Cedar documents applied at start: (name, file).
+    pub policies: Vec<(String, PathBuf)>,
+    /// Where applied targets may name files.
+    pub secrets_dir: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    server: ServerSection,
+    #[serde(default)]
+    store: StoreSection,
+    #[serde(default)]
+    admin: AdminSection,
+    #[serde(default)]
+    grpc: ListenSection,
+    #[serde(default)]
+    http: HttpSection,
+    #[serde(default)]
+    authority: AuthorityConfig,
+    #[serde(default)]
+    node_attestor: Vec<Table>,
+    #[serde(default)]
+    target: Vec<Value>,
+    #[serde(default)]
+    targets: TargetsSection,
+    #[serde(default)]
+    policy: PolicySection,
+    #[serde(default)]
+    telemetry: TelemetrySection,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServerSection {
+    trust_domain: String,
+    data_dir: PathBuf,
+    #[serde(default, with = "duration_option")]
+    agent_ttl: Option<Duration>,
+    #[serde(default)]
+    dns_names: Vec<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct StoreSection {
+    url: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct AdminSection {
+    socket: Option<PathBuf>,
+    #[serde(default)]
+    operators: HashMap<String, String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct ListenSection {
+    listen: Option<SocketAddr>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct HttpSection {
+    issuer: Option<String>,
+    listen: Option<SocketAddr>,
+    #[serde(default)]
+    mtls: ListenSection,
+    #[serde(default)]
+    public: ListenSection,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct TargetsSection {
+    secrets_dir: Option<PathBuf>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct PolicySection {
+    #[serde(default)]
+    files: Vec<PathBuf>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct TelemetrySection {
+    metrics_listen: Option<SocketAddr>,
+}
+
+impl ServerConfig {
+    /// Reads a file. A directory, a FIFO or a device is refused before it is read.
+    pub fn load(path: &Path) -> Result<Self, Vec<ConfigProblem>> {
+        let name = path.display().to_string();
+        let fail = |what: String| vec![problem(name.clone(), what)];
+        let meta = std::fs::metadata(path).map_err(|e| fail(format!("cannot be read: {e}")))?;
+        if !meta.is_file() {
+            return Err(fail("is not a regular file".into()));
+        }
+        if meta.len() > MAX_FILE {
+            return Err(fail("is larger than 1 MiB".into()));
+        }
+        let text = std::fs::read_to_string(path).map_err(|e| fail(format!("cannot be read: {e}")))?;
+        Self::parse(&text)
+    }
+
+    pub fn parse(text: &str) -> Result<Self, Vec<ConfigProblem>> {
+        let file: File = toml::from_str(text).map_err(|e| vec![problem("configuration", e.to_string())])?;
+        let mut wrong = Vec::new();
+        let trust_domain = parse_trust_domain(&file.server.trust_domain);
+        if let Err(e) = &trust_domain {
+            wrong.push(problem("[server] trust_domain", e.to_string()));
+        }
+        absolute(&mut wrong, "[server] data_dir", &file.server.data_dir);
+        if let Some(url) = file.store.url.as_deref().filter(|u| !u.starts_with("sqlite://")) {
+            let scheme = url.split("://").next().unwrap_or_default();
+            wrong.push(problem("[store] url", format!("`{scheme}` is no store of this version; write sqlite:///absolute/path")));
+        }
+        let operators = operators(&mut wrong, &file.admin.operators);
+        wrong.extend(file.authority.check().into_iter().map(|p| problem("[authority]", p.to_string())));
+        let kek_file = file.authority.kek_file.clone();
+        if kek_file.is_none() {
+            wrong.push(problem("[authority] kek_file", "is missing: name a file outside data_dir that holds the key-encryption key"));
+        }
+        if kek_file.as_ref().is_some_and(|k| k.starts_with(&file.server.data_dir)) {
+            wrong.push(problem("[authority] kek_file", "lies in data_dir: a backup would hold the key beside what it seals"));
+        }
+        if let Some(issuer) = &file.http.issuer {
+            check_issuer(&mut wrong, issuer);
+        }
+        let node_attestors = attestors(&mut wrong, file.node_attestor);
+        let targets = server_targets::documents(declared(file.target), "config").unwrap_or_else(|problems| {
+            wrong.extend(problems.into_iter().map(|p| problem(format!("[[target]] {}", p.target), p.problem)));
+            Vec::new()
+        });
+        let policies = policies(&mut wrong, file.policy.files);
+        let at = |given: Option<SocketAddr>, port: u16| given.unwrap_or(SocketAddr::from(([0, 0, 0, 0], port)));
+        let listen = Listen {
+            admin_socket: file.admin.socket.unwrap_or_else(|| "/run/errand/server.sock".into()),
+            grpc: at(file.grpc.listen, 8081),
+            http: at(file.http.listen, 8443),
+            mtls: at(file.http.mtls.listen, 8444),
+            public: at(file.http.public.listen, 8442),
+            metrics: file.telemetry.metrics_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9464))),
+        };
+        distinct(&mut wrong, &listen);
+        absolute(&mut wrong, "[admin] socket", &listen.admin_socket);
+        match (trust_domain, wrong.is_empty()) {
+            (Ok(trust_domain), true) => Ok(Self {
+                trust_domain,
+                data_dir: file.server.data_dir,
+                dev: false,
+                listen,
+                issuer: file.http.issuer,
+                dns_names: file.server.dns_names,
+                operators,
+                kek_file: kek_file.unwrap_or_default(),
+                authority: file.authority,
+                agent_ttl: file.server.agent_ttl.unwrap_or(Duration::from_secs(3600)),
+                node_attestors,
+                targets,
+                policies,
+                secrets_dir: Some(file.targets.secrets_dir.unwrap_or_else(|| "/etc/errand/secrets".into())),
+            }),
+            _ => Err(wrong),
+        }
+    }
+
+    pub fn store_path(&self) -> PathBuf {
+        self.data_dir.join("errand.db")
+    }
+}
+
+fn declared(tables: Vec<Value>) -> serde_json::Value {
+    serde_json::to_value(tables).unwrap_or(serde_json::Value::Null)
+}
+
+fn absolute(wrong: &mut Vec<ConfigProblem>, at: &str, path: &Path) {
+    if !path.is_absolute() {
+        wrong.push(problem(at, format!("`{}` is not an absolute path", path.display())));
+    }
+}
+
+fn operators(wrong: &mut Vec<ConfigProblem>, given: &HashMap<String, String>) -> HashMap<u32, String> {
+    let mut out = HashMap::new();
+    for (uid, name) in given {
+        match uid.parse() {
+            Ok(uid) if !name.is_empty() && name.len() <= 64 => drop(out.insert(uid, name.clone())),
+            _ => wrong.push(problem("[admin] operators", format!("`{uid}` = `{name}`: write \"1000\" = \"kim\""))),
+        }
+    }
+    out
+}
+
+/// OpenID Connect Discovery section 3: https, no query, no fragment.
+fn check_issuer(wrong: &mut Vec<ConfigProblem>, issuer: &str) {
+    let ok = url::Url::parse(issuer).is_ok_and(|u| {
+        u.scheme() == "https" && u.has_host() && u.query().is_none() && u.fragment().is_none() && u.username().is_empty()
+    });
+    if !ok || issuer.ends_with('/') {
+        wrong.push(problem("[http] issuer", "is an https URL without query, fragment or trailing slash"));
+    }
+}
+
+fn attestors(wrong: &mut Vec<ConfigProblem>, tables: Vec<Table>) -> Vec<(String, Table)> {
+    let mut out = Vec::new();
+    for mut table in tables {
+        let kind = match table.remove("kind") {
+            Some(Value::String(kind)) => kind,
+            _ => {
+                wrong.push(problem("[[node_attestor]]", "needs a kind, such as kind = \"join_token\""));
+                continue;
+            }
+        };
+        if proto_attest::method(&kind).is_none() {
+            let known: Vec<_> = proto_attest::METHODS.iter().map(|m| m.name).collect();
+            wrong.push(problem("[[node_attestor]] kind", format!("`{kind}` is not known; this version has: {}", known.join(", "))));
+            continue;
+        }
+        out.push((kind, table));
+    }
+    if out.is_empty() && wrong.is_empty() {
+        out.push(("join_token".into(), Table::new()));
+    }
+    out
+}
+
+fn policies(wrong: &mut Vec<ConfigProblem>, files: Vec<PathBuf>) -> Vec<(String, PathBuf)> {
+    let mut out = Vec::new();
+    for path in files {
+        let name = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default().to_string();
+        if !path.is_absolute() || !proto_types::target::is_name(&name) {
+            wrong.push(problem("[policy] files", format!("`{}`: an absolute path to NAME.cedar, NAME of a-z, 0-9, - and _", path.display())));
+        } else if !path.is_file() {
+            wrong.push(problem("[policy] files", format!("`{}` does not exist", path.display())));
+        } else {
+            out.push((name, path));
+        }
+    }
+    out
+}
+
+fn distinct(wrong: &mut Vec<ConfigProblem>, l: &Listen) {
+    let all = [("grpc", l.grpc), ("http", l.http), ("http.mtls", l.mtls), ("http.public", l.public), ("telemetry", l.metrics)];
+    for (i, (a, addr)) in all.iter().enumerate() {
+        if let Some((b, _)) = all[..i].iter().find(|(_, other)| other == addr && addr.port() != 0) {
+            wrong.push(problem(format!("[{a}] listen"), format!("{addr} is taken by [{b}] already")));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        [server]
+        trust_domain = "example.org"
+        data_dir = "/var/lib/errand/server"
+        [admin]
+        operators = { "1000" = "kim" }
+        [authority]
+        kek_file = "/etc/errand/kek"
+    "#;
+
+    #[test]
+    fn a_small_file_is_enough() {
+        let config = ServerConfig::parse(GOOD).unwrap();
+        assert_eq!(config.operators[&1000], "kim");
+        assert_eq!(config.node_attestors[0].0, "join_token");
+    }
+
+    #[test]
+    fn all_problems_come_at_once_and_each_says_where() {
+        let bad = GOOD.replace("example.org", "Example.org").replace("/etc/errand/kek", "/var/lib/errand/server/kek")
+            + "\n[http]\nissuer = \"http://x\"\n[[node_attestor]]\nkind = \"magic\"\n";
+        let problems = ServerConfig::parse(&bad).unwrap_err();
+        let places: Vec<_> = problems.iter().map(|p| p.at.as_str()).collect();
+        for place in ["[server] trust_domain", "[authority] kek_file", "[http] issuer", "[[node_attestor]] kind"] {
+            assert!(places.contains(&place), "{place} in {places:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error() {
+        assert!(ServerConfig::parse(&GOOD.replace("[admin]", "[admin]\nsokcet = \"/x\"")).is_err());
+    }
+}
