@@ -1,10 +1,21 @@
 //! `errand dev`: server and agent in one process on an embedded store.
+//!
+//! Decides what a newcomer need not: ports (chosen once and kept), keys, an attested agent, an identity for the caller's
+//! uid and a policy that permits it every role. The agent dials the server over real loopback mTLS, as anywhere.
+
+mod environment;
+mod layout;
+mod seed;
 
 use crate::{
     error::{CliError, Result},
     output::Output,
+    serve,
 };
-use std::{net::SocketAddr, path::PathBuf};
+use layout::Layout;
+use proto_types::{OsEntropy, SystemClock};
+use server_daemon::{Machine, Server};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -27,6 +38,36 @@ pub struct DevArgs {
 }
 
 /// Runs until SIGTERM or SIGINT; the exit status.
-pub fn dev(_args: DevArgs, _output: Output) -> Result<i32> {
-    Err(CliError::failed("`errand dev` is not wired to the server and agent of this build"))
+pub fn dev(args: DevArgs, _output: Output) -> Result<i32> {
+    serve::runtime()?.block_on(run(args))
+}
+
+async fn run(args: DevArgs) -> Result<i32> {
+    serve::logs("warn");
+    let mut signals = serve::Signals::install()?;
+    let layout = Layout::prepare(args.data_dir, args.http)?;
+    let machine = Machine { clock: Arc::new(SystemClock), entropy: Arc::new(OsEntropy) };
+    let server = Server::start(layout.server_config()?, machine).await.map_err(|e| serve::start_failed(&e))?;
+    let token = seed::seed(&server.service, &layout).await?;
+    let ports = agent_daemon::Ports::system();
+    let config = layout.agent_config(&server, &token)?;
+    let agent = agent_daemon::Agent::start(config, ports)
+        .await
+        .map_err(|e| CliError::failed(e).at("the agent").hint("look at the lines above; `errand doctor` checks more"))?;
+    agent.ready().await.map_err(|e| CliError::failed(e).at("the agent"))?;
+    environment::write(&layout, &server)?;
+    eprintln!(
+        "ready in {} as {} ({} and agent in one process)",
+        layout.dir.display(),
+        layout.trust_domain,
+        server.addresses.issuer
+    );
+    eprintln!("  try: errand svid x509                          the identity of this user's processes");
+    eprintln!("       errand target apply -f targets.toml       declare a database");
+    eprintln!("       errand run --intent 'look around' --grant TARGET/ROLE -- CMD");
+    while signals.next().await != serve::Signal::Stop {}
+    agent.stop().await;
+    server.stop().await;
+    layout.leave();
+    Ok(crate::DONE)
 }

@@ -111,11 +111,7 @@ async fn start_own(args: &ExchangeArgs, agent: &AgentClient, ports: Ports<'_>) -
 }
 
 /// The caller's task as the Workload API serves it: the innermost task's SVIDs come first.
-async fn own_identity(
-    agent: &AgentClient,
-    info: &GetInfoResponse,
-    ports: Ports<'_>,
-) -> Result<Identity, ClientError> {
+async fn own_identity(agent: &AgentClient, info: &GetInfoResponse, ports: Ports<'_>) -> Result<Identity, ClientError> {
     const DOING: &str = "asking the agent for the task's identity";
     let unusable = |why: &str| ClientError::Answer { doing: DOING, why: why.into() };
     let mut workload = agent.workload();

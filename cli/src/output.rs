@@ -13,13 +13,11 @@ use std::io::{self, IsTerminal, Write};
 use style::{Style, clean};
 pub use table::Column;
 
-/// `--output`.
+/// `--output`: columns for people, or JSON for programs. JSON is one document, but streams print a record per line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Format {
-    /// Columns for people.
     #[default]
     Table,
-    /// JSON for programs; one document, except that streams print one record per line.
     Json,
 }
 

@@ -4,7 +4,14 @@ use crate::{
     error::{CliError, Result},
     output::Output,
 };
-use std::path::PathBuf;
+use agent_daemon::{Agent, AgentConfig, Ports};
+use proto_types::{OsEntropy, SystemClock};
+use server_daemon::{Machine, Server, ServerConfig};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -25,6 +32,9 @@ pub enum ServerVerb {
     /// Report every error of a configuration at once, and start nothing
     #[command(after_help = "EXAMPLES\n  errand server check --config /etc/errand/server.toml")]
     Check(ConfigArgs),
+    /// Ask the running server whether it is ready; exit 1 says what is not
+    #[command(after_help = "EXAMPLES\n  errand server healthcheck --config /etc/errand/server.toml")]
+    Healthcheck(ConfigArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -40,7 +50,7 @@ pub struct AgentCommand {
 
 #[derive(Debug, clap::Subcommand)]
 pub enum AgentVerb {
-    /// Run the agent until SIGTERM; SIGHUP reloads what can change
+    /// Run the agent until SIGTERM
     #[command(after_help = "EXAMPLES\n  errand agent run --config /etc/errand/agent.toml")]
     Run(ConfigArgs),
     /// Report every error of a configuration at once, and start nothing
@@ -56,11 +66,155 @@ pub struct ConfigArgs {
 }
 
 /// The exit status of `errand server …`.
-pub fn server(_command: ServerCommand, _output: Output) -> Result<i32> {
-    Err(CliError::failed("`errand server` is not wired to the server of this build"))
+pub fn server(command: ServerCommand, _output: Output) -> Result<i32> {
+    match command.verb {
+        ServerVerb::Check(args) => {
+            let config = load_server(&args.config)?;
+            eprintln!("{}: good, trust domain {}", args.config.display(), config.trust_domain);
+            Ok(crate::DONE)
+        }
+        ServerVerb::Run(args) => {
+            let config = load_server(&args.config)?;
+            runtime()?.block_on(run_server(args.config, config))
+        }
+        ServerVerb::Healthcheck(args) => {
+            let config = load_server(&args.config)?;
+            healthcheck(config.listen.metrics)
+        }
+    }
+}
+
+async fn run_server(path: PathBuf, config: ServerConfig) -> Result<i32> {
+    logs("info");
+    let mut signals = Signals::install()?;
+    let machine = Machine { clock: Arc::new(SystemClock), entropy: Arc::new(OsEntropy) };
+    let server = Server::start(config, machine).await.map_err(|e| start_failed(&e))?;
+    eprintln!("ready at {}", server.addresses.issuer);
+    loop {
+        match signals.next().await {
+            Signal::Stop => break,
+            Signal::Reload => match ServerConfig::load(&path) {
+                Ok(config) => match server.reload(&config).await {
+                    Ok(()) => tracing::info!("targets and policies were read again; the rest takes a restart"),
+                    Err(error) => tracing::error!(%error, "the old configuration stays in force"),
+                },
+                Err(problems) => {
+                    for problem in problems {
+                        tracing::error!(%problem, "the old configuration stays in force");
+                    }
+                }
+            },
+        }
+    }
+    server.stop().await;
+    Ok(crate::DONE)
+}
+
+fn load_server(path: &Path) -> Result<ServerConfig> {
+    ServerConfig::load(path).map_err(|problems| all_problems(path, problems.iter().map(ToString::to_string)))
+}
+
+fn all_problems(path: &Path, problems: impl Iterator<Item = String>) -> CliError {
+    CliError::config(problems.collect::<Vec<_>>().join("\n")).at(path.display())
 }
 
 /// The exit status of `errand agent …`.
-pub fn agent(_command: AgentCommand, _output: Output) -> Result<i32> {
-    Err(CliError::failed("`errand agent` is not wired to the agent of this build"))
+pub fn agent(command: AgentCommand, _output: Output) -> Result<i32> {
+    let load = |path: &Path| -> Result<AgentConfig> {
+        let text = std::fs::read_to_string(path).map_err(|e| CliError::config(e).at(path.display()))?;
+        AgentConfig::parse(&text).map_err(|problems| all_problems(path, problems.iter().map(ToString::to_string)))
+    };
+    match command.verb {
+        AgentVerb::Check(args) => {
+            let config = load(&args.config)?;
+            eprintln!("{}: good, trust domain {}", args.config.display(), config.trust_domain);
+            Ok(crate::DONE)
+        }
+        AgentVerb::Run(args) => {
+            let config = load(&args.config)?;
+            runtime()?.block_on(async {
+                logs("info");
+                let mut signals = Signals::install()?;
+                let agent = Agent::start(config, Ports::system()).await.map_err(|e| CliError::failed(e).at("the agent"))?;
+                agent.ready().await.map_err(|e| CliError::failed(e).at("the agent"))?;
+                eprintln!("ready");
+                while signals.next().await != Signal::Stop {
+                    tracing::info!("the agent reads its configuration at start only; restart it");
+                }
+                agent.stop().await;
+                Ok(crate::DONE)
+            })
+        }
+    }
+}
+
+/// Asks a server on this machine whether it is ready; what is not is printed.
+fn healthcheck(metrics: SocketAddr) -> Result<i32> {
+    use std::io::{Read, Write};
+    let unreachable = |e: std::io::Error| CliError::unreachable(e).at(metrics);
+    let limit = std::time::Duration::from_secs(5);
+    let mut stream = std::net::TcpStream::connect_timeout(&metrics, limit).map_err(unreachable)?;
+    stream.set_read_timeout(Some(limit)).map_err(unreachable)?;
+    stream.write_all(b"GET /readyz HTTP/1.0\r\nhost: localhost\r\n\r\n").map_err(unreachable)?;
+    let mut answer = String::new();
+    stream.take(64 * 1024).read_to_string(&mut answer).map_err(unreachable)?;
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).trim().to_string();
+    if answer.split(' ').nth(1) == Some("200") {
+        eprintln!("{body}");
+        Ok(crate::DONE)
+    } else {
+        Err(CliError::failed(if body.is_empty() { "not ready".into() } else { body }).at(metrics))
+    }
+}
+
+pub(crate) fn start_failed(error: &server_daemon::StartError) -> CliError {
+    let failed = CliError::failed(error).at("the server");
+    match error {
+        server_daemon::StartError::Config(_) => failed.with_exit(crate::error::Exit::Config),
+        _ => failed,
+    }
+}
+
+/// A daemon's runtime. Two workers: nothing here computes for long.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(CliError::failed)
+}
+
+/// Logs to stderr; `ERRAND_LOG` says how much. Process-wide, so only a daemon's command installs it.
+pub(crate) fn logs(default: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("ERRAND_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    // A second subscriber in one process (tests) is no error.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signal {
+    Stop,
+    Reload,
+}
+
+pub(crate) struct Signals {
+    term: tokio::signal::unix::Signal,
+    int: tokio::signal::unix::Signal,
+    hup: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    pub fn install() -> Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let on = |kind| signal(kind).map_err(CliError::failed);
+        Ok(Self {
+            term: on(SignalKind::terminate())?,
+            int: on(SignalKind::interrupt())?,
+            hup: on(SignalKind::hangup())?,
+        })
+    }
+    pub async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.term.recv() => Signal::Stop,
+            _ = self.int.recv() => Signal::Stop,
+            _ = self.hup.recv() => Signal::Reload,
+        }
+    }
 }

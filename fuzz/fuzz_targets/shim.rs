@@ -4,7 +4,7 @@
 #[path = "../properties/shim.rs"]
 mod property;
 #[path = "../../agent/daemon/src/shim/mod.rs"]
-#[allow(dead_code, reason = "the stream half is not driven here")]
+#[allow(dead_code, unused_imports, reason = "the stream half is not driven here")]
 mod shim;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| property::holds(data));

@@ -134,6 +134,22 @@ impl PostgresFixture {
         String::from_utf8_lossy(&fs::read(self.dir.path().join("log")).unwrap_or_default()).into_owned()
     }
 
+    /// Writes a file that the server itself may read and nobody else; answers its path.
+    pub fn put(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        fs::write(&path, content).expect("write");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("chmod");
+        give_to_postgres(&path);
+        path
+    }
+    /// Puts a line before all others of `pg_hba.conf` and has it read.
+    pub async fn admit(&self, line: &str) {
+        let path = self.dir.path().join("data/pg_hba.conf");
+        let rest = fs::read_to_string(&path).expect("pg_hba.conf is there");
+        fs::write(&path, format!("{line}\n{rest}")).expect("write");
+        self.sql("SELECT pg_reload_conf()").await;
+    }
+
     /// Takes the server down at once, as a crash would.
     pub fn stop(&mut self) {
         drop(self.process.take());

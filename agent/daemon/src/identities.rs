@@ -8,7 +8,7 @@ use agent_core::cache::{
     CacheError, Expiring, Fetched, IdentityCache, JwtCache, JwtKey, Limits, Lookup, Selectors, StreamId, Update, View,
     Work,
 };
-use proto_types::{Entry, EntryId, Timestamp};
+use proto_types::{Entry, Timestamp};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -117,10 +117,6 @@ impl Identities {
 
     pub fn matching(&self, selectors: &Selectors) -> Vec<Arc<Entry>> {
         self.inner().cache.matching(selectors)
-    }
-
-    pub fn entry(&self, id: &EntryId) -> Option<Arc<Entry>> {
-        self.inner().cache.get(id).cloned()
     }
 
     /// Entries known, SVIDs held, streams open.

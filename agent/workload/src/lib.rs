@@ -17,4 +17,4 @@ pub use hash::Hasher;
 pub use measure::{Measured, measure};
 pub use pin::{PinError, PinnedCaller};
 pub use unix::UnixAttestor;
-pub use witness::{PeerPidfd, Witness};
+pub use witness::{PeerPidfd, Witness, WitnessError};

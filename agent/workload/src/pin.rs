@@ -55,6 +55,15 @@ pub struct PinnedCaller {
     dir: ProcDir,
 }
 
+/// What `/proc` says of a process that may be dead meanwhile.
+struct Seen {
+    dir: ProcDir,
+    start_time: u64,
+    program: Option<FileId>,
+    uid: u32,
+    gid: u32,
+}
+
 impl Witness {
     /// Pins the process at the other end of a connected unix socket.
     pub fn pin(&self, socket: &impl AsFd) -> Result<PinnedCaller, PinError> {
@@ -97,15 +106,11 @@ impl Witness {
         if has_exited(&pidfd) {
             return Err(PinError::Exited { pid });
         }
-        let (dir, start_time, program, (uid, gid)) = seen?;
+        let Seen { dir, start_time, program, uid, gid } = seen?;
         Ok(PinnedCaller { pid, uid, gid, start_time, program, pidfd, dir })
     }
 
-    fn look(
-        &self,
-        pid: i32,
-        connected_as: impl FnOnce(&Status) -> (u32, u32),
-    ) -> Result<(ProcDir, u64, Option<FileId>, (u32, u32)), PinError> {
+    fn look(&self, pid: i32, connected_as: impl FnOnce(&Status) -> (u32, u32)) -> Result<Seen, PinError> {
         let unread = |why| PinError::Proc { pid, why };
         let dir = self.dir(pid).map_err(unread)?;
         let proc = dir.as_dir();
@@ -120,7 +125,7 @@ impl Witness {
             return Err(PinError::Unmapped { pid });
         }
         let program = proc.exe().map_err(unread)?;
-        Ok((dir, stat.start_time, program, (uid, gid)))
+        Ok(Seen { dir, start_time: stat.start_time, program, uid, gid })
     }
 }
 

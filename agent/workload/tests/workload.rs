@@ -3,6 +3,8 @@
 //!
 //! Tests that need a second uid or a namespace run those parts only where the machine allows it, and say when not.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
+
 mod parts {
     mod chain;
     mod corpus;

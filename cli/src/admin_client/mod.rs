@@ -10,6 +10,7 @@ mod problem;
 
 pub use grpc::{row, status};
 pub use http::{Lines, Query, encode};
+pub use locate::Surroundings;
 pub use page::Paging;
 
 use crate::error::{CliError, Result};
@@ -62,9 +63,9 @@ fn refused(socket: &std::path::Path, error: &std::io::Error) -> CliError {
         PermissionDenied => CliError::denied("the admin socket does not admit this user")
             .at(at)
             .hint("run as the server's user, or have your uid listed under `[admin] operators` of its configuration"),
-        NotFound => CliError::unreachable("there is no admin socket")
-            .at(at)
-            .hint("start `errand dev` or `errand server run --config FILE`, or name another socket with --server-socket"),
+        NotFound => CliError::unreachable("there is no admin socket").at(at).hint(
+            "start `errand dev` or `errand server run --config FILE`, or name another socket with --server-socket",
+        ),
         ConnectionRefused => CliError::unreachable("nothing listens on the admin socket: its server is not running")
             .at(at)
             .hint("start `errand dev` or `errand server run --config FILE`"),

@@ -43,16 +43,16 @@ impl From<ClientError> for CliError {
         let failure = Self::failed(&error).with_exit(error.exit());
         match error {
             ClientError::Address { .. } => failure.hint("use the form unix:///run/errand/agent.sock, or unset it"),
-            ClientError::NoAgent => {
-                failure.hint("start one with `errand dev` or `errand agent run`, or name its socket in SPIFFE_ENDPOINT_SOCKET")
-            }
+            ClientError::NoAgent => failure.hint(
+                "start one with `errand dev` or `errand agent run`, or name its socket in SPIFFE_ENDPOINT_SOCKET",
+            ),
             ClientError::Connect { socket, .. } => failure
                 .at(socket.display())
                 .hint("start it with `errand dev` or `errand agent run`, or name its socket in SPIFFE_ENDPOINT_SOCKET"),
             ClientError::Silent { socket, .. } => failure.at(socket.display()).hint("look at the agent's log"),
-            ClientError::Status { code: Code::PermissionDenied | Code::Unauthenticated, .. } => {
-                failure.hint("`errand entry explain --pid $$` shows what this process may be, `errand policy show` what that may do")
-            }
+            ClientError::Status { code: Code::PermissionDenied | Code::Unauthenticated, .. } => failure.hint(
+                "`errand entry explain --pid $$` shows what this process may be, `errand policy show` what that may do",
+            ),
             ClientError::Status { .. } | ClientError::Answer { .. } => failure,
         }
     }

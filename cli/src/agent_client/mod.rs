@@ -117,7 +117,9 @@ impl AgentClient {
     ) -> Result<T, ClientError> {
         match answer {
             Some(Ok(response)) => Ok(response.into_inner()),
-            Some(Err(status)) => Err(ClientError::Status { doing, code: status.code(), message: status.message().into() }),
+            Some(Err(status)) => {
+                Err(ClientError::Status { doing, code: status.code(), message: status.message().into() })
+            }
             None => Err(ClientError::Silent { doing, socket: self.socket.clone() }),
         }
     }

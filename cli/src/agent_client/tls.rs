@@ -34,8 +34,8 @@ pub enum TrustError {
 
 impl ServerIdentity {
     pub(super) fn new(ca_pem: &str, trust_domain: &str) -> Result<Self, TrustError> {
-        let expected = parse_spiffe_id(&format!("spiffe://{trust_domain}/spire/server"))
-            .map_err(|_| TrustError::TrustDomain)?;
+        let expected =
+            parse_spiffe_id(&format!("spiffe://{trust_domain}/spire/server")).map_err(|_| TrustError::TrustDomain)?;
         let anchors: Vec<_> = CertificateDer::pem_slice_iter(ca_pem.as_bytes())
             .filter_map(Result::ok)
             .filter_map(|der| anchor_from_trusted_cert(&der).ok().map(|anchor| anchor.to_owned()))

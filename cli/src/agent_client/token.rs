@@ -157,7 +157,9 @@ fn read(status: u16, body: Bytes) -> Result<Answer, TokenError> {
         let body = Secret::new(Vec::from(body));
         let granted: Granted = serde_json::from_slice(body.expose())
             // serde_json's message holds a position and a field's name, never a value of the text.
-            .map_err(|e| TokenError::Answer(format!("line {}, column {} of the answer: no credential", e.line(), e.column())))?;
+            .map_err(|e| {
+                TokenError::Answer(format!("line {}, column {} of the answer: no credential", e.line(), e.column()))
+            })?;
         return Ok(Answer { body, credential: granted.credential });
     }
     let refused: Refused = serde_json::from_slice(&body).unwrap_or_default();

@@ -56,9 +56,8 @@ impl TokenError {
             Self::Connect(_) | Self::Broken(_) | Self::Silent | Self::Busy { .. } => {
                 failure.hint("`errand server healthcheck` on the server says whether it is up")
             }
-            Self::Handshake(_) | Self::Trust(_) => {
-                failure.hint("the agent's trust bundle and the server's certificate do not agree: look at the agent's log")
-            }
+            Self::Handshake(_) | Self::Trust(_) => failure
+                .hint("the agent's trust bundle and the server's certificate do not agree: look at the agent's log"),
             Self::Endpoint(_) | Self::Answer(_) => failure,
         }
     }

@@ -4,6 +4,9 @@ use super::style::{Style, clean_line};
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets::NOTHING};
 use serde_json::Value;
 
+/// A column narrower than this, with its gap, is a column of syllables: whole columns leave so much to each other one.
+const READABLE: u16 = 12;
+
 /// One column: its head and how its cell is read from a row.
 pub struct Column {
     head: &'static str,
@@ -38,12 +41,15 @@ pub fn list(rows: &[Value], columns: &[Column], width: Option<u16>, style: Style
     for row in rows {
         table.add_row(columns.iter().map(|c| clean_line(&(c.cell)(row))));
     }
+    let widest = table.column_max_content_widths();
+    let mut room = width.map_or(0, |w| w.saturating_sub(u16::try_from(columns.len()).unwrap_or(u16::MAX) * READABLE));
     for (index, column) in columns.iter().enumerate() {
-        if let Some(c) = table.column_mut(index) {
-            c.set_padding((0, 2));
-            if column.whole && width.is_some() {
-                c.set_constraint(ColumnConstraint::ContentWidth);
-            }
+        let Some(c) = table.column_mut(index) else { continue };
+        c.set_padding((0, 2));
+        let more = widest.get(index).copied().unwrap_or_default().saturating_sub(READABLE - 2);
+        if column.whole && more <= room {
+            c.set_constraint(ColumnConstraint::ContentWidth);
+            room -= more;
         }
     }
     render(&table, |n, line| if n == 0 { style.strong(line) } else { line.to_string() })
@@ -95,6 +101,8 @@ mod tests {
         assert_eq!(wide, "ID            INTENT\n0192-long-id  compare the totals of October with the ledger\n");
         let narrow = list(&rows, &columns(), Some(40), Style::PLAIN);
         assert!(narrow.lines().all(|l| l.chars().count() <= 40), "{narrow}");
+        let tiny = list(&rows, &columns(), Some(20), Style::PLAIN);
+        assert!(tiny.lines().all(|l| l.chars().count() <= 20), "{tiny}");
         assert!(narrow.contains("0192-long-id"), "ids stay whole: {narrow}");
     }
 

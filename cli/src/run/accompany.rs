@@ -104,13 +104,7 @@ impl Running {
         }))
     }
 
-    fn renewed(
-        &mut self,
-        grant: usize,
-        answer: Result<Answer, TokenError>,
-        underway: &mut Underway,
-        ports: Ports<'_>,
-    ) {
+    fn renewed(&mut self, grant: usize, answer: Result<Answer, TokenError>, underway: &mut Underway, ports: Ports<'_>) {
         let now = ports.clock.now();
         let held = &mut self.with.held[grant];
         match answer {

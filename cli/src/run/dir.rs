@@ -89,7 +89,6 @@ impl PrivateDir {
         file.write_all(content)?;
         fs::rename(&fresh, path)
     }
-
 }
 
 impl Drop for PrivateDir {

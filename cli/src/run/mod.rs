@@ -22,8 +22,8 @@ mod sys;
 mod task;
 mod watchdog;
 
-pub use args::{Place, RunArgs};
 pub(crate) use args::ttl;
+pub use args::{Place, RunArgs};
 pub(crate) use failure::{Failure, note};
 pub(crate) use placement::password_url;
 pub(crate) use surroundings::DIR;

@@ -95,8 +95,7 @@ enum Put {
 
 fn carry_out(held: &Held, placement: &Placement, rules: Rules<'_>) -> Result<Put, PlacementError> {
     let Held { role, credential } = held;
-    let unsupported =
-        |needs| PlacementError::Unsupported { role: role.clone(), kind: credential.kind.clone(), needs };
+    let unsupported = |needs| PlacementError::Unsupported { role: role.clone(), kind: credential.kind.clone(), needs };
     let inside = |path: &str| relative(path).ok_or_else(|| PlacementError::Outside { role: role.clone() });
     Ok(match placement {
         Placement::Env { name, value } if is_settable(name) => Put::Env(name.clone(), value.clone()),
@@ -125,7 +124,13 @@ fn plain(held: &Held) -> Put {
 }
 
 impl Plan {
-    fn add_file(&mut self, role: &RoleName, path: PathBuf, content: String, append: bool) -> Result<(), PlacementError> {
+    fn add_file(
+        &mut self,
+        role: &RoleName,
+        path: PathBuf,
+        content: String,
+        append: bool,
+    ) -> Result<(), PlacementError> {
         match self.files.get(&path) {
             None => {
                 self.files.insert(path, content.into());

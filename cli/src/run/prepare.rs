@@ -1,9 +1,10 @@
 //! Everything before CMD executes, in order, and the undoing of it.
 
 use super::{
-    Failure, Ports, cgroup,
+    Failure, Ports,
     accompany::Running,
     args::RunArgs,
+    cgroup,
     child::{self, Waiting},
     command, dir,
     dir::PrivateDir,
@@ -87,9 +88,8 @@ pub async fn prepare(args: &RunArgs, underway: &mut Underway, ports: Ports<'_>) 
     let held = obtain(&client, &roles, ports).await?;
 
     watchdog.ready(clock).await.map_err(no_watchdog)?;
-    let path = dir::choose(&|name| std::env::var_os(name), ports.entropy).map_err(|e| {
-        Failure::own(e).hint("set XDG_RUNTIME_DIR to a tmpfs that you may write")
-    })?;
+    let path = dir::choose(&|name| std::env::var_os(name), ports.entropy)
+        .map_err(|e| Failure::own(e).hint("set XDG_RUNTIME_DIR to a tmpfs that you may write"))?;
     watchdog.directory(&path, clock).await.map_err(no_watchdog)?;
     let dir = underway.dir.insert(PrivateDir::make(path).map_err(Failure::own)?);
     let rules = Rules { dir: dir.path(), place: args.place, password_in_url: args.password_in_url };
@@ -114,8 +114,7 @@ pub async fn prepare(args: &RunArgs, underway: &mut Underway, ports: Ports<'_>) 
     launch.root(task.id, child.pid(), clock).await.map_err(refused)?;
 
     let renewals = Renewals::new(&held, task.ends_at, clock.now());
-    let running =
-        Accompanied { endpoint, held, renewals, place: args.place, password_in_url: args.password_in_url };
+    let running = Accompanied { endpoint, held, renewals, place: args.place, password_in_url: args.password_in_url };
     Ok(Prepared { child, name: name.to_string_lossy().into_owned(), launch, running })
 }
 

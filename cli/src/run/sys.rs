@@ -46,9 +46,8 @@ pub fn duplicate_above(fd: BorrowedFd<'_>, lowest: i32) -> io::Result<OwnedFd> {
 
 /// Forks. The child has this thread's signal mask and the default action for every signal that is not ignored.
 pub fn fork_waiting(image: &Image) -> io::Result<Forked> {
-    let pointers = |list: &[CString]| -> Vec<*const c_char> {
-        list.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect()
-    };
+    let pointers =
+        |list: &[CString]| -> Vec<*const c_char> { list.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect() };
     let (argv, env) = (pointers(&image.argv), pointers(&image.env));
     let (gate_read, gate) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let (report, report_write) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;

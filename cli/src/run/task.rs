@@ -73,8 +73,7 @@ impl Task {
         };
         if message.x509_svid.is_empty() {
             self.identity.subject_token = token.into();
-        } else if let Ok(identity) =
-            Identity::new(message.spiffe_id, &message.x509_svid, message.x509_svid_key, token)
+        } else if let Ok(identity) = Identity::new(message.spiffe_id, &message.x509_svid, message.x509_svid_key, token)
         {
             self.identity = identity;
         }

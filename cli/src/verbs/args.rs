@@ -16,7 +16,9 @@ pub fn selector(text: &str) -> Result<Selector, String> {
 }
 
 pub fn trust_domain(text: &str) -> Result<String, String> {
-    id::parse_trust_domain(text.strip_prefix("spiffe://").unwrap_or(text)).map(|t| t.to_string()).map_err(|e| e.to_string())
+    id::parse_trust_domain(text.strip_prefix("spiffe://").unwrap_or(text))
+        .map(|t| t.to_string())
+        .map_err(|e| e.to_string())
 }
 
 pub fn dns_name(text: &str) -> Result<String, String> {

@@ -100,7 +100,9 @@ fn only_prepared(keys: &[Value]) -> Result<String> {
     let prepared: Vec<_> = keys.iter().filter(|k| k["state"] == "prepared").map(|k| value::text(k, "id")).collect();
     match prepared.as_slice() {
         [one] => Ok(one.clone()),
-        [] => Err(CliError::failed("no key is prepared").hint("prepare one first: `errand authority x509|jwt prepare`")),
+        [] => {
+            Err(CliError::failed("no key is prepared").hint("prepare one first: `errand authority x509|jwt prepare`"))
+        }
         several => Err(CliError::usage(format!("several keys are prepared: {}", several.join(", "))).hint("name one")),
     }
 }

@@ -87,7 +87,12 @@ async fn server(ctx: &Ctx, findings: &mut Vec<Finding>) -> Option<String> {
             let said = |path| text(&answer, path);
             let what = format!(
                 "answers on {}: {}, version {}, {} journal records, {} agents, {} entries",
-                socket.display(), said("trust_domain"), said("version"), said("journal_size"), said("agents"), said("entries"),
+                socket.display(),
+                said("trust_domain"),
+                said("version"),
+                said("journal_size"),
+                said("agents"),
+                said("entries"),
             );
             findings.push(Finding::new("server", State::Good, what));
             version(&said("version"), findings);
@@ -104,8 +109,10 @@ async fn server(ctx: &Ctx, findings: &mut Vec<Finding>) -> Option<String> {
 fn version(theirs: &str, findings: &mut Vec<Finding>) {
     let ours = env!("CARGO_PKG_VERSION");
     if theirs != "-" && theirs != ours {
-        findings.push(Finding::new("version", State::Absent, format!("the server is {theirs}, this program is {ours}"))
-            .fix("one minor version apart works; update the older one"));
+        findings.push(
+            Finding::new("version", State::Absent, format!("the server is {theirs}, this program is {ours}"))
+                .fix("one minor version apart works; update the older one"),
+        );
     }
 }
 
@@ -119,8 +126,9 @@ async fn agent(ctx: &Ctx, findings: &mut Vec<Finding>) -> Option<String> {
         }
     };
     let Some(socket) = sockets.first() else {
-        findings.push(Finding::new("agent", State::Absent, "no agent was found on this machine")
-            .fix("fine on a machine that has the server only; else start `errand dev` or `errand agent run --config FILE`"));
+        findings.push(Finding::new("agent", State::Absent, "no agent was found on this machine").fix(
+            "fine on a machine that has the server only; else start `errand dev` or `errand agent run --config FILE`",
+        ));
         return None;
     };
     mode("agent socket", socket, 0, findings);
@@ -134,14 +142,17 @@ async fn agent(ctx: &Ctx, findings: &mut Vec<Finding>) -> Option<String> {
             let what = format!("answers on {}: {}{task}", socket.display(), info.trust_domain);
             findings.push(Finding::new("agent", State::Good, what));
             if info.mtls_token_endpoint.is_empty() {
-                findings.push(Finding::new("agent", State::Bad, "it does not know the server's token endpoint")
-                    .fix("it has not reached its server yet: see the agent's log"));
+                findings.push(
+                    Finding::new("agent", State::Bad, "it does not know the server's token endpoint")
+                        .fix("it has not reached its server yet: see the agent's log"),
+                );
             }
             Some(info.trust_domain)
         }
         Err(error) => {
-            findings.push(Finding::new("agent", State::Bad, format!("{}: {error}", socket.display()))
-                .fix("see the agent's log; `errand agent check --config FILE` reports what is wrong with its configuration"));
+            findings.push(Finding::new("agent", State::Bad, format!("{}: {error}", socket.display())).fix(
+                "see the agent's log; `errand agent check --config FILE` reports what is wrong with its configuration",
+            ));
             None
         }
     }
@@ -152,10 +163,13 @@ fn mode(check: &'static str, socket: &Path, forbidden: u32, findings: &mut Vec<F
     let Ok(meta) = std::fs::metadata(socket) else { return };
     let (at, mode) = (socket.display(), meta.permissions().mode() & 0o777);
     if !meta.file_type().is_socket() {
-        findings.push(Finding::new(check, State::Bad, format!("{at} is not a socket")).fix("remove it, and start again"));
+        findings
+            .push(Finding::new(check, State::Bad, format!("{at} is not a socket")).fix("remove it, and start again"));
     } else if mode & forbidden != 0 {
-        findings.push(Finding::new(check, State::Bad, format!("{at} has mode {mode:04o}: other users may open it"))
-            .fix(format!("chmod 0600 {at}")));
+        findings.push(
+            Finding::new(check, State::Bad, format!("{at} has mode {mode:04o}: other users may open it"))
+                .fix(format!("chmod 0600 {at}")),
+        );
     }
 }
 
@@ -164,8 +178,10 @@ fn together(server: Option<&str>, agent: Option<&str>, findings: &mut Vec<Findin
         && server != agent
     {
         let what = format!("the server is of `{server}`, the agent of `{agent}`: they do not belong together");
-        findings.push(Finding::new("trust domain", State::Bad, what)
-            .fix("set ERRAND_SERVER_SOCKET and SPIFFE_ENDPOINT_SOCKET to those of one installation"));
+        findings.push(
+            Finding::new("trust domain", State::Bad, what)
+                .fix("set ERRAND_SERVER_SOCKET and SPIFFE_ENDPOINT_SOCKET to those of one installation"),
+        );
     }
 }
 

@@ -12,9 +12,9 @@ use crate::{
     admin_client::{Paging, Query, encode},
     error::{CliError, Result},
 };
+use serde_json::Value;
 use show::columns;
 pub(super) use show::print;
-use serde_json::Value;
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
@@ -140,10 +140,8 @@ pub async fn run(command: JournalCommand, ctx: &Ctx) -> Result<i32> {
         }
         JournalVerb::Search { filter, from, to, paging } => {
             let now = ctx.clock.now();
-            let query = filter
-                .query()
-                .with("from", from.map(|w| w.resolve(now)))
-                .with("to", to.map(|w| w.resolve(now)));
+            let query =
+                filter.query().with("from", from.map(|w| w.resolve(now))).with("to", to.map(|w| w.resolve(now)));
             let (rows, next) = ctx.admin()?.list("/v1/journal", "records", &query, paging).await?;
             ctx.out.list("records", &rows, next.as_ref(), &columns())?;
             Ok(DONE)

@@ -22,7 +22,9 @@ pub struct LeaseCommand {
 #[derive(Debug, clap::Subcommand)]
 enum LeaseVerb {
     /// List leases, newest first
-    #[command(after_help = "EXAMPLES\n  errand lease list --live\n  errand lease list --target orders-db --all --output json")]
+    #[command(
+        after_help = "EXAMPLES\n  errand lease list --live\n  errand lease list --target orders-db --all --output json"
+    )]
     List {
         /// Leases whose credential may still work
         #[arg(long)]

@@ -131,7 +131,9 @@ async fn x509(
         files::write_svid(&dir, &files::SvidFiles { svid: &chain, key: &key, bundle: &bundle })?;
         shown["written_to"] = dir.display().to_string().into();
         let text = crate::output::value::text(&shown, "expires_at");
-        return ctx.out.done(&shown, format!("wrote svid.pem, key.pem and bundle.pem to {}; valid until {text}", dir.display()));
+        return ctx
+            .out
+            .done(&shown, format!("wrote svid.pem, key.pem and bundle.pem to {}; valid until {text}", dir.display()));
     }
     if !ctx.out.is_json() {
         return ctx.out.text(&format!("{chain}{key}{bundle}"));

@@ -40,23 +40,29 @@ is in a journal that cannot be quietly changed.";
 
 const AFTER_HELP: &str = "\
 WHERE COMMANDS GO
-  Operator verbs speak to the server's admin socket: --server-socket, else /run/errand/server.sock, else a running
-  `errand dev` of the same user. `svid`, `run` and `exchange` speak to the node's agent: SPIFFE_ENDPOINT_SOCKET, else
-  /run/errand/agent.sock, else a running `errand dev`.
+  Operator verbs speak to the server's admin socket: --server-socket, else
+  /run/errand/server.sock, else a running `errand dev` of the same user.
+  `svid`, `run` and `exchange` speak to the node's agent:
+  SPIFFE_ENDPOINT_SOCKET, else /run/errand/agent.sock, else the same.
 
 VARIABLES
-  Every flag has one, shown beside it: `errand node token --ttl 5m` is also ERRAND_NODE_TOKEN_TTL=5m. A flag wins
-  over its variable.
+  Every flag has one, shown beside it: `errand node token --ttl 5m` is also
+  ERRAND_NODE_TOKEN_TTL=5m. A flag wins over its variable.
 
 EXIT STATUS
-  0 done   1 failed   2 bad usage   69 no server or agent answered   75 waits for approval   77 denied
-  78 bad configuration
+   0  done                   75  waits for a person's approval
+   1  failed                 77  denied
+   2  bad usage              78  bad configuration
+  69  no server or agent answered
 
 EXAMPLES
-  errand dev                                                  everything on this machine, in one process
-  errand target apply -f targets.toml                         declare a database
-  errand run --grant orders-db/readonly -- psql -c 'select 1' run a command with its credentials
-  errand who errand_k3m9x_abcdefghijklmnop                    who was that, in the database's log";
+  # everything on this machine, in one process
+  errand dev
+  # declare a database, then run a command with credentials for it
+  errand target apply -f targets.toml
+  errand run --grant orders-db/readonly -- psql -c 'select 1'
+  # who was that, in the database's own log?
+  errand who errand_k3m9x_abcdefghijklmnop";
 
 /// The command line.
 #[derive(Debug, clap::Parser)]
@@ -77,12 +83,21 @@ pub struct Cli {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Everywhere")]
 struct Global {
-    /// How to print data
-    #[arg(long, global = true, value_enum, default_value = "table", env = "ERRAND_OUTPUT", value_name = "FORMAT")]
+    /// How to print data: columns for people, JSON for programs
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "table",
+        env = "ERRAND_OUTPUT",
+        value_name = "FORMAT",
+        display_order = 1000
+    )]
     output: Format,
     /// The server's admin socket: a path or unix:///path
-    #[arg(long, global = true, env = "ERRAND_SERVER_SOCKET", value_name = "SOCKET")]
+    #[arg(long, global = true, env = "ERRAND_SERVER_SOCKET", value_name = "SOCKET", display_order = 1001)]
     server_socket: Option<String>,
 }
 

@@ -28,7 +28,9 @@ enum PolicyVerb {
     /// Apply a policy set: from now on it decides
     ///
     /// A set that does not compile changes nothing.
-    #[command(after_help = "EXAMPLES\n  errand policy apply -f orders.cedar\n  errand policy apply -f - --id orders < orders.cedar")]
+    #[command(
+        after_help = "EXAMPLES\n  errand policy apply -f orders.cedar\n  errand policy apply -f - --id orders < orders.cedar"
+    )]
     Apply(File),
     /// Say what is wrong with a policy set, and apply nothing
     #[command(after_help = "EXAMPLES\n  errand policy check -f orders.cedar")]
@@ -119,12 +121,17 @@ fn check(answer: &Value, file: &Path, ctx: &Ctx) -> Result<i32> {
 
 fn show(policies: &[Value], id: Option<String>, ctx: &Ctx) -> Result<i32> {
     let Some(id) = id else {
-        ctx.out.list("policies", policies, None, &[
-            Column::field("name", "id").whole(),
-            Column::field("revision", "revision"),
-            Column::field("origin", "origin"),
-            Column::new("lines", |p| value::text(p, "text").lines().count().to_string()),
-        ])?;
+        ctx.out.list(
+            "policies",
+            policies,
+            None,
+            &[
+                Column::field("name", "id").whole(),
+                Column::field("revision", "revision"),
+                Column::field("origin", "origin"),
+                Column::new("lines", |p| value::text(p, "text").lines().count().to_string()),
+            ],
+        )?;
         return Ok(DONE);
     };
     let one = policies.iter().find(|p| p.get("id").is_some_and(|i| *i == id)).ok_or_else(|| {

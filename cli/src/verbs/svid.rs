@@ -144,7 +144,8 @@ fn svid(svid: &wire::X509svid) -> Result<Value> {
 }
 
 fn certificates(der: &[u8]) -> Result<Vec<Vec<u8>>> {
-    let list = split_der(der).ok_or_else(|| CliError::failed("the agent's answer holds certificates that are not DER"))?;
+    let list =
+        split_der(der).ok_or_else(|| CliError::failed("the agent's answer holds certificates that are not DER"))?;
     Ok(list.iter().map(|c| c.to_vec()).collect())
 }
 

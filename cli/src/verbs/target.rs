@@ -29,7 +29,9 @@ enum TargetVerb {
     /// Declare targets from a file: creates what is new, changes what differs
     ///
     /// The file holds [[target]] tables. A target that the server's configuration declares cannot be changed here.
-    #[command(after_help = "EXAMPLES\n  errand target apply -f targets.toml\n  errand target apply -f - < targets.toml")]
+    #[command(
+        after_help = "EXAMPLES\n  errand target apply -f targets.toml\n  errand target apply -f - < targets.toml"
+    )]
     Apply {
         /// The declaration, TOML; `-` reads standard input
         #[arg(short = 'f', long, value_name = "FILE")]
@@ -39,8 +41,10 @@ enum TargetVerb {
     #[command(after_help = "EXAMPLES\n  errand target list\n  errand target list --output json")]
     List,
     /// Show one target, or the statements for its own side
-    #[command(after_help = "EXAMPLES\n  errand target show orders-db\n  errand target show orders-db --setup | psql orders\n  \
-        errand target show orders-db --by-hand > when-the-server-is-down.sql")]
+    #[command(
+        after_help = "EXAMPLES\n  errand target show orders-db\n  errand target show orders-db --setup | psql orders\n  \
+        errand target show orders-db --by-hand > when-the-server-is-down.sql"
+    )]
     Show {
         #[arg(value_name = "NAME")]
         name: String,
@@ -97,10 +101,12 @@ async fn apply(file: PathBuf, ctx: &Ctx) -> Result<i32> {
     if ctx.out.is_json() {
         ctx.out.json(&answer)?;
     } else {
-        ctx.out.list("applied", &super::rows(&answer, "applied"), None, &[
-            Column::field("name", "name"),
-            Column::field("change", "change"),
-        ])?;
+        ctx.out.list(
+            "applied",
+            &super::rows(&answer, "applied"),
+            None,
+            &[Column::field("name", "name"), Column::field("change", "change")],
+        )?;
     }
     Ok(DONE)
 }

@@ -127,7 +127,9 @@ fn over(lease: &Value, task: &Value) -> String {
         "revoked" => format!("yes, revoked {}{because}", value::time(lease, "revoked_at")),
         "expired" => format!("yes, expired {}{because}", value::time(lease, "expires_at")),
         "void" => "yes, the target refused it: it never existed".into(),
-        "lingering" => format!("not yet: its target cannot end it before {}{because}", value::time(lease, "expires_at")),
+        "lingering" => {
+            format!("not yet: its target cannot end it before {}{because}", value::time(lease, "expires_at"))
+        }
         "revoking" => format!("not yet: it is being revoked{because}"),
         "intended" => "it was being made".into(),
         _ => format!("no, it works until {}", value::time(lease, "expires_at")),

@@ -103,8 +103,8 @@ impl EntryIndex {
     /// The entry, if this node is entitled to it. Walks up from the entry: cheap however many entries there are.
     pub fn entitled(&self, node: &Node, id: &EntryId) -> Option<&Arc<Entry>> {
         let entry = self.by_id.get(id)?;
-        // A node alias is not an identity that an agent may have signed.
-        if is_alias(entry) {
+        // A name of a node is not an identity that an agent may have signed.
+        if is_for_nodes(entry) {
             return None;
         }
         self.leads_to(node, &entry.parent_id, MAX_DEPTH).then_some(entry)
@@ -138,6 +138,11 @@ impl EntryIndex {
 /// Whether the entry is a node alias: its selectors match nodes, not processes.
 pub fn is_alias(entry: &Entry) -> bool {
     entry.parent_id.path() == "/spire/server"
+}
+
+/// Whether the entry names nodes and no process: an alias, or a second name given with a join token.
+pub fn is_for_nodes(entry: &Entry) -> bool {
+    is_alias(entry) || entry.selectors.iter().any(|s| s.kind() == "spiffe_id")
 }
 
 /// Whether everything an entry asks for was attested.

@@ -426,6 +426,11 @@ impl Running {
         Ok(())
     }
 
+    /// Makes so what a changed configuration file declares: targets and policies. The rest takes a restart.
+    pub async fn reload(&self, config: &ServerConfig) -> Result<(), StartError> {
+        declare(config, &self.service).await
+    }
+
     /// The CA certificates that verify this server's listeners, PEM.
     pub fn ca_pem(&self) -> String {
         let bundle = self.service.ports().authorities.bundle();

@@ -5,7 +5,7 @@
 
 use crate::{AgentCaller, Change, Service, ServiceError};
 use proto_types::{Entry, EntryId, Node, SpiffeId, TaskId};
-use server_core::{entry::is_alias, ports::Bundle};
+use server_core::{entry::is_for_nodes, ports::Bundle};
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
@@ -105,7 +105,7 @@ impl NodeWatch {
             let live = s.tasks.values().filter(|t| t.node == node.id).map(|t| t.id).collect();
             (s.entries.earned(&node), live)
         });
-        let entries: Vec<_> = entries.into_iter().filter(|e| !is_alias(e)).collect();
+        let entries: Vec<_> = entries.into_iter().filter(|e| !is_for_nodes(e)).collect();
         self.told = entries.iter().map(|e| (e.id.clone(), e.revision)).collect();
         self.fresh = true;
         let bundle = self.service.inner.ports.authorities.bundle();
@@ -155,7 +155,7 @@ impl NodeWatch {
 
     /// Whether other entries may hang below this one, for this node: then the view is computed anew.
     fn shapes_others(&self, entry: &Entry) -> bool {
-        is_alias(entry) || self.service.read(|s| s.entries.has_children(&entry.spiffe_id))
+        is_for_nodes(entry) || self.service.read(|s| s.entries.has_children(&entry.spiffe_id))
     }
 
     fn tell_entries(

@@ -24,6 +24,7 @@ use std::{
 
 /// What the server's watch says.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "updates are applied one by one and not kept")]
 pub enum Update {
     /// All entries of this node; what is absent is deleted.
     Snapshot(Vec<Entry>),

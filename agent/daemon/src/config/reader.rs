@@ -70,11 +70,6 @@ impl<'a> Reader<'a> {
         texts
     }
 
-    /// Everything that is left, for a component that owns this section.
-    pub fn rest(mut self) -> Table {
-        std::mem::take(&mut self.left)
-    }
-
     /// Every key that nobody took is a problem.
     pub fn finish(mut self) {
         let unknown: Vec<_> = std::mem::take(&mut self.left).into_iter().map(|(key, _)| excerpt(&key)).collect();

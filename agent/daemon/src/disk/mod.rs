@@ -15,6 +15,7 @@ use std::{
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 /// Largest file read, bytes.
@@ -43,7 +44,7 @@ fn io_error(path: &Path, doing: &'static str, e: &io::Error) -> DiskError {
 pub struct DataDir {
     path: PathBuf,
     // Held as long as the directory is in use; the kernel lets go of it whatever way the process ends.
-    _lock: Flock<File>,
+    lock: Mutex<Option<Flock<File>>>,
 }
 
 impl DataDir {
@@ -66,16 +67,27 @@ impl DataDir {
         let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock);
         let file = file.map_err(|e| io_error(&lock, "open", &e))?;
         let held = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| DiskError::Busy { path: shown })?;
-        Ok(Self { path: path.into(), _lock: held })
+        Ok(Self { path: path.into(), lock: Mutex::new(Some(held)) })
     }
 
     pub fn path(&self) -> &Path {
         &self.path
     }
 
+    /// Lets go of the directory: nothing is written to it any more, whoever still holds this value.
+    pub fn release(&self) {
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Replaces `name` by the JSON of `value`. Blocking; mode 0600.
     pub fn write<T: Serialize>(&self, name: &'static str, value: &T) -> Result<(), DiskError> {
         let path = self.path.join(name);
+        // For the whole of it: the next holder must not find a write of this one under way.
+        let held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.is_none() {
+            let why = "the agent has stopped".into();
+            return Err(DiskError::Io { path: path.display().to_string(), doing: "write", why });
+        }
         let bytes = serde_json::to_vec(value).map_err(|e| corrupt(&path, &e))?;
         let bytes = proto_types::Secret::new(bytes);
         let temp = self.path.join(format!("{name}.new"));

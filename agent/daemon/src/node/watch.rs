@@ -6,7 +6,7 @@
 use super::{BACKOFF_CAP, kept::Kept};
 use crate::{
     bundle::TrustBundle,
-    shared::{AgentStatus, Generation, Shared},
+    shared::{AgentStatus, Shared},
     tasks::Tasks,
 };
 use agent_core::cache::Update;
@@ -28,7 +28,7 @@ pub async fn run(shared: Arc<Shared>, kept: Arc<Kept>) {
         let generation = shared.identified().await;
         let mut changes = shared.generation.subscribe();
         let ended = tokio::select! {
-            ended = follow(&shared, &kept, generation, &mut failures) => ended,
+            ended = follow(&shared, &kept, &mut failures) => ended,
             // The identity changed: the new one needs a connection of its own, at once.
             _ = changes.wait_for(|g| *g != generation) => continue,
         };
@@ -51,7 +51,7 @@ pub async fn run(shared: Arc<Shared>, kept: Arc<Kept>) {
     }
 }
 
-async fn follow(shared: &Arc<Shared>, kept: &Kept, generation: Generation, failures: &mut u32) -> Result<(), Status> {
+async fn follow(shared: &Arc<Shared>, kept: &Kept, failures: &mut u32) -> Result<(), Status> {
     // Tasks that were here before the call are committed before the first message was made: only of these does their
     // absence from it mean that they are over.
     let known = shared.tasks.live_ids();

@@ -136,10 +136,11 @@ impl LiveTask {
     /// Completes with the reason when the task has ended.
     pub async fn ended(&self) -> String {
         let mut changes = self.ended.subscribe();
-        match changes.wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or_default(),
+        let reason = changes.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        match reason {
+            Some(reason) => reason,
             // The sender lives as long as `self`.
-            Err(_) => std::future::pending().await,
+            None => std::future::pending().await,
         }
     }
 }

@@ -4,12 +4,13 @@
 //! server's decision. An end is carried out here at once and told to the server until it acknowledges: the list of what
 //! it has not heard is on disk.
 
-mod credentials;
-mod deliver;
-mod guard;
+pub mod credentials;
+pub mod deliver;
+pub mod guard;
 pub mod launch;
 mod live;
 mod restore;
+pub use restore::restore;
 mod rpc;
 mod start;
 
@@ -91,14 +92,6 @@ impl Tasks {
     /// Which task `caller` is in. Reads `/proc`.
     pub fn membership(&self, caller: &PinnedCaller) -> Result<Membership, ChainError> {
         chain::membership(&self.witness, caller, &self.roots.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The innermost live task of `caller`.
-    pub fn innermost(&self, caller: &PinnedCaller) -> Result<Option<Arc<LiveTask>>, ChainError> {
-        match self.membership(caller)? {
-            Membership::Member(id) => Ok(self.get(&id)),
-            Membership::Outside | Membership::Ended(_) => Ok(None),
-        }
     }
 
     /// Ends a task here: its SVID is dropped, its streams hear of it, its members are in no task any more. The server is

@@ -1,6 +1,6 @@
 //! `errand.v1.Task` on the agent's socket. The caller is the pinned process; a task id alone is never authority.
 
-use super::{LiveTask, TaskSvid, credentials::task_svid, guard, start::start};
+use super::{LiveTask, TaskSvid, credentials::task_svid, start::start};
 use crate::{
     local::{Peer, attest, stream::Answers},
     shared::Shared,
@@ -81,7 +81,7 @@ impl TaskService {
     /// The task that the caller may end: its innermost one, or one that it launched.
     fn allowed(&self, peer: &Peer, wanted: &str) -> Result<TaskId, Status> {
         let membership = attest::membership(&self.shared, peer)?;
-        let launched = self.shared.tasks.launched_by(&peer.caller);
+        let launched = self.shared.tasks.launched_by(peer.caller());
         if wanted.is_empty() {
             return match (membership, launched.as_slice()) {
                 (Membership::Member(id), _) => Ok(id),
@@ -110,12 +110,10 @@ async fn deliver(
     answers: mpsc::Sender<Result<StartResponse, Status>>,
 ) {
     let mut sent: Option<Arc<TaskSvid>> = None;
-    let exit = guard::exit_of(&peer.caller);
-    tokio::pin!(exit);
     loop {
         let place = tokio::select! {
             place = answers.reserve() => place,
-            () = &mut exit => return,
+            () = peer.exited() => return,
         };
         // A reader that hung up: the task lives on with its launcher.
         let Ok(place) = place else { return };
@@ -149,7 +147,7 @@ async fn deliver(
             }
             () = shared.ports.sleep_until(renew_at) => {}
             () = answers.closed() => return,
-            () = &mut exit => return,
+            () = peer.exited() => return,
         }
     }
 }
@@ -187,8 +185,11 @@ async fn follow(peer: Peer, task: Arc<LiveTask>, answers: mpsc::Sender<Result<Wa
         return;
     }
     tokio::select! {
-        reason = task.ended() => _ = answers.send(Ok(message("ended", reason))).await,
+        reason = task.ended() => {
+            // A caller that hung up meanwhile needs no last word.
+            _ = answers.send(Ok(message("ended", reason))).await;
+        }
         () = answers.closed() => {}
-        () = guard::exit_of(&peer.caller) => {}
+        () = peer.exited() => {}
     }
 }

@@ -26,7 +26,7 @@ const MAX_GRANTS: usize = 64;
 /// Starts a task for the process at the other end.
 pub async fn start(shared: &Arc<Shared>, peer: &Peer, request: StartRequest) -> Result<Arc<LiveTask>, Status> {
     check(&request)?;
-    let caller = &*peer.caller;
+    let caller = peer.caller();
     let mut selectors = (*attest::selectors(shared, peer).await?).clone();
     let parent = parent(shared, peer)?;
     let measured = redeem(shared, peer, &request.launch_id)?;
@@ -110,7 +110,7 @@ fn redeem(shared: &Shared, peer: &Peer, launch_id: &str) -> Result<Option<Arc<Me
     if launch_id.is_empty() {
         return Ok(None);
     }
-    let measured = shared.tasks.launches.redeem(launch_id, peer.caller.key(), shared.ports.clock.now());
+    let measured = shared.tasks.launches.redeem(launch_id, peer.caller().key(), shared.ports.clock.now());
     let what = "the launch id is unknown, used, older than a minute or another process's; measure the command again";
     measured.map(Some).ok_or_else(|| Status::failed_precondition(what))
 }

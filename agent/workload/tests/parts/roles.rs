@@ -32,6 +32,7 @@ fn connect() -> UnixStream {
 /// Connects, then does what it is told on stdin.
 #[test]
 #[ignore = "a child of the other tests"]
+#[expect(clippy::zombie_processes, reason = "the borrower is to outlive this process; the test ends it")]
 fn connect_and_obey() {
     let Some(path) = socket() else { return };
     let mut open = vec![UnixStream::connect(&path).unwrap()];

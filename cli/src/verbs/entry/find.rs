@@ -104,6 +104,10 @@ pub async fn count(client: &mut Client, filter: Filter, ctx: &Ctx) -> Result<i32
         }),
     };
     let count = client.count_entries(request).await.map_err(admin_client::status)?.into_inner().count;
-    if ctx.out.is_json() { ctx.out.json(&json!({ "count": count }))? } else { ctx.out.text(&format!("{count}\n"))? }
+    if ctx.out.is_json() {
+        ctx.out.json(&json!({ "count": count }))?
+    } else {
+        ctx.out.text(&format!("{count}\n"))?
+    }
     Ok(DONE)
 }

@@ -53,7 +53,9 @@ fn mask(args: &UpdateArgs) -> EntryMask {
 pub async fn run(args: UpdateArgs, ctx: &Ctx) -> Result<i32> {
     let mask = mask(&args);
     if mask == EntryMask::default() {
-        return Err(CliError::usage("nothing to change").hint("name at least one field; see `errand entry update --help`"));
+        return Err(
+            CliError::usage("nothing to change").hint("name at least one field; see `errand entry update --help`")
+        );
     }
     let mut entry = args.fields.entry(args.id.or(args.entry_id).unwrap_or_default());
     entry.admin = args.admin.unwrap_or_default();

@@ -76,10 +76,11 @@ fn tell(verifier: ExportVerifier, ctx: &Ctx) -> Result<i32> {
             }
             Ok(DONE)
         }
-        Verdict::Bad { position, why } => {
-            bad(json!({ "ok": false, "store_id": store, "first_bad_position": position.0, "why": why }),
-                &format!("the record at position {} is not what was written: {why}", position.0), ctx)
-        }
+        Verdict::Bad { position, why } => bad(
+            json!({ "ok": false, "store_id": store, "first_bad_position": position.0, "why": why }),
+            &format!("the record at position {} is not what was written: {why}", position.0),
+            ctx,
+        ),
         Verdict::Rewritten { from, to } => {
             let why = format!(
                 "every record fits its own hash, but the hashes of positions {from} to {to} do not come to the root: at \

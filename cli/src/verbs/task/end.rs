@@ -35,7 +35,9 @@ pub async fn complete(admin: &AdminClient, ids: &[String], ctx: &Ctx) -> Result<
 
 pub async fn revoke(args: RevokeArgs, ctx: &Ctx) -> Result<i32> {
     match (args.ids.is_empty(), args.filter.is_empty()) {
-        (true, true) => Err(CliError::usage("nothing is named").hint("give task ids, or filters such as --workload ID")),
+        (true, true) => {
+            Err(CliError::usage("nothing is named").hint("give task ids, or filters such as --workload ID"))
+        }
         (false, false) => Err(CliError::usage("give task ids or filters, not both")),
         (false, true) => end(&ctx.admin()?, &args.ids, "revoke", ctx).await,
         (true, false) => {

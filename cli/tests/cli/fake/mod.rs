@@ -38,6 +38,8 @@ pub struct Script {
     pub credential_ttl: Option<Duration>,
     /// OAuth error, description and HTTP status instead of a credential, by role.
     pub refusals: BTreeMap<String, (String, String, u16)>,
+    /// Whose certificate the token endpoint shows.
+    pub server_id: String,
     /// The token endpoint never answers.
     pub silent: bool,
     pub refuse_root: Option<String>,
@@ -73,7 +75,8 @@ pub struct Shared {
 /// The running fakes; stopped when dropped.
 pub struct Fake {
     shared: Arc<Shared>,
-    running: Vec<tokio::task::JoinHandle<()>>,
+    running: [tokio::task::JoinHandle<()>; 2],
+    _launch: launch::Launch,
 }
 
 impl Drop for Fake {
@@ -89,6 +92,7 @@ impl Default for Script {
             credentials: BTreeMap::from([("orders-db/readonly".to_string(), postgres("orders", "kim_r"))]),
             credential_ttl: None,
             refusals: BTreeMap::new(),
+            server_id: "spiffe://example.org/spire/server".into(),
             silent: false,
             refuse_root: None,
             refuse_executed: None,
@@ -130,10 +134,9 @@ impl Fake {
             dir,
             streams: Mutex::default(),
         });
-        let endpoint = endpoint::serve(shared.clone()).await;
-        let port = endpoint.1;
-        let running = vec![endpoint.0, agent::serve(shared.clone(), port), launch::serve(shared.clone())];
-        Self { shared, running }
+        let (endpoint, port) = endpoint::serve(shared.clone()).await;
+        let running = [endpoint, agent::serve(shared.clone(), port)];
+        Self { _launch: launch::serve(shared.clone()), shared, running }
     }
 
     pub fn dir(&self) -> &Path {

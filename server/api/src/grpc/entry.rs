@@ -25,7 +25,7 @@ use proto_wire::{
         types::{self, EntryMask, federates_with_match::MatchBehavior},
     },
 };
-use server_core::entry::is_alias;
+use server_core::entry::is_for_nodes;
 use server_service::Created;
 use std::{pin::Pin, sync::Arc};
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -283,7 +283,7 @@ impl Api_ for Service {
 impl Service {
     fn authorized(&self, caller: &server_service::AgentCaller) -> Vec<Arc<Entry>> {
         let earned = self.0.service.read(|s| s.entries.earned(caller.node()));
-        earned.into_iter().filter(|e| !is_alias(e)).collect()
+        earned.into_iter().filter(|e| !is_for_nodes(e)).collect()
     }
 }
 

@@ -7,4 +7,5 @@ mod hostile;
 mod life;
 mod masks;
 mod revoke;
+mod tls;
 mod world;

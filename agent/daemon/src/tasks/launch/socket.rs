@@ -46,7 +46,7 @@ pub fn bind(path: &Path) -> Result<(Seqpacket, Bound), SocketPathError> {
     let socket = open().map_err(fail)?;
     let bound = reserved.bound(0o666)?;
     listen(&socket, BACKLOG).map_err(|e| fail(e.into()))?;
-    Ok((Seqpacket(AsyncFd::new(socket).map_err(fail)?), bound))
+    Ok((Seqpacket(watched(socket).map_err(fail)?), bound))
 }
 
 impl Seqpacket {
@@ -54,7 +54,7 @@ impl Seqpacket {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let accept = |fd: &OwnedFd| accept_with(fd, flags).map_err(io::Error::from);
         let socket = self.0.async_io(Interest::READABLE, accept).await?;
-        Ok(Self(AsyncFd::new(socket)?))
+        Ok(Self(watched(socket)?))
     }
 
     /// The next request and its descriptor. `None`: the other end is closed.
@@ -81,6 +81,12 @@ impl AsFd for Seqpacket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.get_ref().as_fd()
     }
+}
+
+/// Puts a socket under the runtime's watch.
+#[expect(deprecated, reason = "the replacement is unsafe; an owned descriptor is what it wants proved")]
+fn watched(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::new(socket)
 }
 
 /// One packet: its bytes, its descriptors (each closed unless it is taken), and whether all of it fitted.
