@@ -51,9 +51,9 @@ async fn run(args: DevArgs) -> Result<i32> {
     let token = seed::seed(&server.service, &layout).await?;
     let ports = agent_daemon::Ports::system();
     let config = layout.agent_config(&server, &token)?;
-    let agent = agent_daemon::Agent::start(config, ports)
-        .await
-        .map_err(|e| CliError::failed(e).at("the agent").hint("look at the lines above; `errand doctor` checks more"))?;
+    let agent = agent_daemon::Agent::start(config, ports).await.map_err(|e| {
+        CliError::failed(e).at("the agent").hint("look at the lines above; `errand doctor` checks more")
+    })?;
     agent.ready().await.map_err(|e| CliError::failed(e).at("the agent"))?;
     environment::write(&layout, &server)?;
     eprintln!(

@@ -135,7 +135,8 @@ pub fn agent(command: AgentCommand, _output: Output) -> Result<i32> {
             runtime()?.block_on(async {
                 logs("info");
                 let mut signals = Signals::install()?;
-                let agent = Agent::start(config, Ports::system()).await.map_err(|e| CliError::failed(e).at("the agent"))?;
+                let agent =
+                    Agent::start(config, Ports::system()).await.map_err(|e| CliError::failed(e).at("the agent"))?;
                 agent.ready().await.map_err(|e| CliError::failed(e).at("the agent"))?;
                 eprintln!("ready");
                 while signals.next().await != Signal::Stop {

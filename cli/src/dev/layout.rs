@@ -126,7 +126,8 @@ fn private_dir(dir: &Path) -> Result<()> {
 fn kek_file(dir: &Path) -> Result<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
-    let state = state.ok_or_else(|| CliError::usage("neither XDG_STATE_HOME nor HOME names a directory"))?.join("errand");
+    let state =
+        state.ok_or_else(|| CliError::usage("neither XDG_STATE_HOME nor HOME names a directory"))?.join("errand");
     private_dir(&state)?;
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, dir.as_os_str().as_encoded_bytes());
     Ok(state.join(format!("dev-{}.kek", hex::encode(&digest.as_ref()[..8]))))

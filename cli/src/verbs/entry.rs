@@ -25,7 +25,7 @@ const BATCH: usize = 200;
     about = "Registration entries: which processes get which identity",
     long_about = "Registration entries: which processes get which identity.\n\nAn entry matches a process when all of \
         the entry's selectors are among those attested of the process.",
-    after_help = "EXAMPLES\n  errand entry create --spiffe-id spiffe://example.org/web --selector unix:uid:1000\n  \
+    after_help = "EXAMPLES\n  errand entry create --spiffe-id spiffe://acme.test/web --selector unix:uid:1000\n  \
         errand entry list --selector unix:uid:1000\n  errand entry delete 0b9c…"
 )]
 pub struct EntryCommand {
@@ -41,7 +41,7 @@ enum EntryVerb {
     Show(Ids),
     /// List entries
     #[command(after_help = "EXAMPLES\n  errand entry list\n  \
-        errand entry list --parent-id spiffe://example.org/spire/agent/join_token/3f2a --all --output json")]
+        errand entry list --parent-id spiffe://acme.test/racks/r7 --all --output json")]
     List(find::ListArgs),
     /// Count entries
     #[command(after_help = "EXAMPLES\n  errand entry count\n  errand entry count --selector unix:uid:1000")]

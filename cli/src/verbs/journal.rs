@@ -50,7 +50,7 @@ enum JournalVerb {
     },
     /// Search records, newest first
     #[command(after_help = "EXAMPLES\n  errand journal search --kind lease.handed --from 24h\n  \
-        errand journal search --task 0192f4c1-7d1e-7a30-9c55-7be1d0f3a2b4 --all --output json")]
+        errand journal search --task 0192f4c1-7d1e-7a30-9c55-7be1d0f3a2b4 --all")]
     Search {
         #[command(flatten)]
         filter: Filter,

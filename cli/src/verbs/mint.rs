@@ -23,8 +23,8 @@ use std::{path::PathBuf, time::Duration};
     about = "Mint one SVID, as an operator",
     long_about = "Mints one SVID, as an operator, for what no agent can attest. It is recorded in the journal with your \
         name; it cannot be taken back before it expires.",
-    after_help = "EXAMPLES\n  errand mint x509 --spiffe-id spiffe://example.org/legacy --write ./id\n  \
-        errand mint jwt --spiffe-id spiffe://example.org/legacy --audience https://api.example.org"
+    after_help = "EXAMPLES\n  errand mint x509 --spiffe-id spiffe://acme.test/legacy --write ./id\n  \
+        errand mint jwt --spiffe-id spiffe://acme.test/legacy --audience api.acme.test"
 )]
 pub struct MintCommand {
     #[command(subcommand)]
@@ -36,8 +36,8 @@ enum MintVerb {
     /// Mint an X.509-SVID; its key is made here and never leaves this machine
     ///
     /// Without --write the certificate chain, the key and the bundle are printed as PEM.
-    #[command(after_help = "EXAMPLES\n  errand mint x509 --spiffe-id spiffe://example.org/legacy --write ./id\n  \
-        errand mint x509 --spiffe-id spiffe://example.org/legacy --ttl 30m --dns legacy.example.org --write ./id")]
+    #[command(after_help = "EXAMPLES\n  errand mint x509 --spiffe-id spiffe://acme.test/legacy --write ./id\n  \
+        errand mint x509 --spiffe-id spiffe://acme.test/legacy --ttl 30m --write ./id")]
     X509 {
         /// The identity
         #[arg(long, value_name = "ID", value_parser = args::spiffe_id)]
@@ -53,8 +53,8 @@ enum MintVerb {
         write: Option<PathBuf>,
     },
     /// Mint a JWT-SVID and print it
-    #[command(after_help = "EXAMPLES\n  errand mint jwt --spiffe-id spiffe://example.org/legacy \
-        --audience https://api.example.org --ttl 5m")]
+    #[command(after_help = "EXAMPLES\n  errand mint jwt --spiffe-id spiffe://acme.test/legacy \
+        --audience api.acme.test --ttl 5m")]
     Jwt {
         /// The identity
         #[arg(long, value_name = "ID", value_parser = args::spiffe_id)]

@@ -23,7 +23,7 @@ mod jwt;
     long_about = "What this process gets from the SPIFFE Workload API of the node's agent. The agent looks at the calling \
         process: run this as the user, unit or container whose identity you want to see.",
     after_help = "EXAMPLES\n  errand svid x509 --write ./id\n  \
-        curl -H \"Authorization: Bearer $(errand svid jwt --audience https://api.example.org)\" https://api.example.org\n  \
+        TOKEN=$(errand svid jwt --audience https://api.example.org)\n  \
         errand svid watch"
 )]
 pub struct SvidCommand {

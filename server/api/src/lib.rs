@@ -37,6 +37,8 @@ pub struct Api {
 pub trait Admin: Send + Sync {
     /// Statements for the target's side: (set-up, by-hand removal). `None`: the kind has none.
     fn target_texts(&self, name: &str) -> Option<(Option<String>, Option<String>)>;
+    /// Writes the journal's root over everything there is, so that an export ends where the journal does.
+    fn write_root(&self) -> proto_types::Fut<'_, Result<(), server_service::ServiceError>>;
     /// Signing keys of one use, or of all.
     fn authorities(&self, key_use: Option<KeyUse>) -> Vec<AuthorityView>;
     /// Makes the next key of this use and publishes it.

@@ -9,6 +9,7 @@ use server_core::{
     ports::{Authorities, AuthorityState},
 };
 use server_service::{Service, ServiceError};
+use server_store::SqliteStore;
 use server_targets::Registry;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ pub struct Operators {
     pub service: Service,
     pub rotator: Arc<Rotator>,
     pub registry: Arc<Registry>,
+    pub store: Arc<SqliteStore>,
 }
 
 impl Operators {
@@ -46,6 +48,13 @@ impl Admin for Operators {
         let doc = self.service.read(|s| s.targets.get(name).map(|t| t.doc.clone()))?;
         let store_id = &self.service.meta().store_id;
         Some((self.registry.setup(&doc), self.registry.by_hand(&doc, store_id)))
+    }
+
+    fn write_root(&self) -> Fut<'_, Result<(), ServiceError>> {
+        Box::pin(async move {
+            self.store.write_root().await?;
+            Ok(())
+        })
     }
 
     fn authorities(&self, key_use: Option<KeyUse>) -> Vec<AuthorityView> {

@@ -284,7 +284,7 @@ fn api(
     if !wrong.is_empty() {
         return Err(StartError::Config(wrong));
     }
-    let admin = Operators { service: service.clone(), rotator: rotator.clone(), registry: registry.clone() };
+    let admin = Operators { service: service.clone(), rotator: rotator.clone(), registry: registry.clone(), store: store.clone() };
     Ok(Api::new(service.clone(), verifiers, Arc::new(admin), Arc::new(Metrics::default())))
 }
 

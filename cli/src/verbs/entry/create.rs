@@ -19,13 +19,16 @@ use std::{io::IsTerminal, path::PathBuf};
 
 const AFTER: &str = "\
 FILE
-  JSON: an array of entries, entries one after another, or SPIRE's {\"entries\": [...]}. Each has the fields of
-  `errand entry show --output json`; selectors as {\"type\", \"value\"} or \"type:value\", TTLs as \"1h\" or seconds.
+  JSON: an array of entries, entries one after another, or SPIRE's
+  {\"entries\": [...]}. Each has the fields that `errand entry show` prints with
+  --output json. A selector is {\"type\", \"value\"} or \"type:value\"; a TTL is
+  \"1h\" or seconds. An entry without parent_id takes --parent-id.
 
 EXAMPLES
-  errand entry create --spiffe-id spiffe://example.org/web --selector unix:uid:1000
-  errand entry create --spiffe-id spiffe://example.org/planner --selector systemd:id:planner.service \\
-      --parent-id spiffe://example.org/racks/r7 --x509-svid-ttl 30m --dns planner.example.org
+  errand entry create --spiffe-id spiffe://acme.test/web --selector unix:uid:1000
+  errand entry create --spiffe-id spiffe://acme.test/planner \\
+      --selector systemd:id:planner.service --x509-svid-ttl 30m \\
+      --parent-id spiffe://acme.test/racks/r7 --dns planner.acme.test
   errand entry create --data entries.json";
 
 #[derive(Debug, clap::Args)]

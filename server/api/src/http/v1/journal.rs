@@ -89,8 +89,9 @@ async fn tail(State(api): State<Api>, Params(tail): Params<Tail>) -> Response {
     ndjson(Body::from_stream(lines))
 }
 
-/// The journal as it lies on disk up to the newest root written down.
+/// The journal as it lies on disk up to a root written down now.
 async fn export(State(api): State<Api>) -> Result<Response, Problem> {
+    api.admin.write_root().await?;
     let root = api.service.ports().archive.root().await?;
     let root = root.ok_or_else(|| Problem(ServiceError::NotFound { what: "journal root", id: "newest".into() }))?;
     let header = ExportHeader { store_id: api.service.meta().store_id.clone(), root };
