@@ -1,8 +1,7 @@
 //! gRPC over the admin socket, and gRPC statuses as errors.
 
-use super::{AdminClient, CONNECT};
-use crate::error::CliError;
-use crate::error::Result;
+use super::{ANSWER, AdminClient, CONNECT};
+use crate::error::{CliError, Result};
 use hyper_util::rt::TokioIo;
 use tonic::{
     Code, Status,
@@ -25,7 +24,7 @@ impl AdminClient {
                 Ok::<_, std::io::Error>(TokioIo::new(stream))
             }
         });
-        let endpoint = Endpoint::from_static("http://localhost").connect_timeout(CONNECT);
+        let endpoint = Endpoint::from_static("http://localhost").connect_timeout(CONNECT).timeout(ANSWER);
         endpoint.connect_with_connector(connector).await.map_err(|e| {
             CliError::unreachable(format!("the server does not speak gRPC: {e}")).at(self.socket.display())
         })
@@ -41,7 +40,8 @@ pub fn status(status: Status) -> CliError {
     };
     match status.code() {
         Code::PermissionDenied | Code::Unauthenticated => CliError::denied(what),
-        Code::Unavailable | Code::DeadlineExceeded => CliError::unreachable(what),
+        // The transport says `Cancelled` when the answer took too long.
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => CliError::unreachable(what),
         Code::Unimplemented => {
             CliError::failed(what).hint("this server does not offer it; check that it is of the same version")
         }

@@ -13,18 +13,21 @@ struct Problem {
     code: String,
 }
 
-/// An answer that is not a success, as an error: `title` says what was wrong, `detail` what to do next.
+/// An answer that is not a success, as an error. A title that only repeats the status says nothing (RFC 9457 section
+/// 4.2.1): then `detail` is what was wrong; beside a title of its own it is what to do next.
 pub fn error(status: StatusCode, body: &[u8], path: &str) -> CliError {
-    let problem: Problem = serde_json::from_slice(body).unwrap_or_default();
-    let what = match (problem.title.is_empty(), problem.code.is_empty()) {
-        (false, false) => format!("{} ({})", bounded(&problem.title), bounded(&problem.code)),
-        (false, true) => bounded(&problem.title),
-        (true, _) => format!("the server answered {}", status.as_u16()),
+    let Problem { title, detail, code } = serde_json::from_slice(body).unwrap_or_default();
+    let generic = title.is_empty() || status.canonical_reason().is_some_and(|r| r.eq_ignore_ascii_case(&title));
+    let (what, next) = match (generic, detail.is_empty()) {
+        (true, true) => (format!("the server answered {}", status.as_u16()), String::new()),
+        (true, false) => (bounded(&detail), String::new()),
+        (false, _) => (bounded(&title), bounded(&detail)),
     };
-    let error = CliError::failed(what).with_exit(exit(status, &problem.code)).at(path);
+    let what = if code.is_empty() { what } else { format!("{what} ({})", bounded(&code)) };
+    let error = CliError::failed(what).with_exit(exit(status, &code)).at(path);
     let malformed = matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY);
     let error = if malformed { error.invalid() } else { error };
-    if problem.detail.is_empty() { error } else { error.hint(bounded(&problem.detail)) }
+    if next.is_empty() { error } else { error.hint(next) }
 }
 
 fn exit(status: StatusCode, code: &str) -> Exit {
@@ -57,6 +60,9 @@ mod tests {
     fn what_is_no_problem_document_still_says_the_status() {
         let shown = error(StatusCode::NOT_FOUND, b"<html>", "/v1/x").render(crate::output::style::Style::PLAIN);
         assert_eq!(shown, "error: the server answered 404\n  where: /v1/x\n");
+        let body = br#"{"title":"Not Found","code":"not_found","detail":"task `x` does not exist"}"#;
+        let shown = error(StatusCode::NOT_FOUND, body, "/v1/x").render(crate::output::style::Style::PLAIN);
+        assert_eq!(shown, "error: task `x` does not exist (not_found)\n  where: /v1/x\n");
         let body = br#"{"title":"no such task","code":"not_found","detail":"list them with `errand task list`"}"#;
         let shown = error(StatusCode::NOT_FOUND, body, "/v1/x").render(crate::output::style::Style::PLAIN);
         assert!(shown.starts_with("error: no such task (not_found)\n"), "{shown}");

@@ -59,9 +59,11 @@ pub fn list(rows: &[Value], columns: &[Column], width: Option<u16>, style: Style
 pub fn card(value: &Value, fields: &[Column], style: Style) -> String {
     let label = fields.iter().map(|f| f.head.chars().count()).max().unwrap_or(0);
     let mut out = String::new();
-    for field in fields {
-        let head = format!("{:label$}", field.head);
-        out.push_str(&format!("{}  {}\n", style.faint(&head), clean_line(&(field.cell)(value))));
+    let said = fields.iter().map(|f| (f.head, (f.cell)(value)));
+    // What is not there is not said; a list has to keep the place, a card has not.
+    for (head, text) in said.filter(|(_, text)| text != "-") {
+        let head = format!("{head:label$}");
+        out.push_str(&format!("{}  {}\n", style.faint(&head), clean_line(&text)));
     }
     out
 }
@@ -116,6 +118,8 @@ mod tests {
 
     #[test]
     fn a_card_has_one_field_per_line() {
+        let text = card(&json!({"id": "a", "intent": null}), &columns(), Style::PLAIN);
+        assert_eq!(text, "id      a\n");
         let text = card(&json!({"id": "a", "intent": "x"}), &columns(), Style::PLAIN);
         assert_eq!(text, "id      a\nintent  x\n");
     }

@@ -10,6 +10,7 @@ use crate::{
         value::{self, text},
     },
 };
+use proto_types::Timestamp;
 use serde_json::Value;
 
 #[derive(Debug, clap::Args)]
@@ -31,13 +32,13 @@ pub async fn run(args: WhoArgs, ctx: &Ctx) -> Result<i32> {
     if ctx.out.is_json() {
         ctx.out.json(&answer)?;
     } else {
-        ctx.out.text(&story(&args.name, &answer, ctx.out.style))?;
+        ctx.out.text(&story(&args.name, &answer, ctx.clock.now(), ctx.out.style))?;
     }
     Ok(DONE)
 }
 
 /// A few lines: what it is, who had it, why, who decided, when, whether it is over.
-fn story(name: &str, answer: &Value, style: Style) -> String {
+fn story(name: &str, answer: &Value, now: Timestamp, style: Style) -> String {
     let (lease, task, records) = (&answer["lease"], &answer["task"], super::rows(answer, "records"));
     let any = |path: &str| records.iter().map(|r| text(r, path)).find(|t| t != "-").unwrap_or_else(|| "-".into());
     let either = |first: String, path: &str| if first == "-" { any(path) } else { first };
@@ -53,7 +54,7 @@ fn story(name: &str, answer: &Value, style: Style) -> String {
         ("operator", any("operator")),
         ("node", either(text(task, "node"), "node")),
         ("when", when(lease, &records)),
-        ("over", over(lease, task)),
+        ("over", if lease.is_object() { over(lease, task) } else { svid_over(&any("detail.not_after"), now) }),
         ("records", positions(&records)),
     ];
     let mut out = String::new();
@@ -66,7 +67,9 @@ fn story(name: &str, answer: &Value, style: Style) -> String {
 fn what(name: &str, answer: &Value, role: &str) -> String {
     let credential = &answer["credential"];
     let id = if credential.is_string() { value::plain(credential) } else { text(credential, "id") };
-    let kind = [text(credential, "kind"), text(&answer["lease"], "kind")].into_iter().find(|k| k != "-");
+    let records = super::rows(answer, "records");
+    let noted = records.iter().map(|r| text(r, "credential.kind"));
+    let kind = [text(credential, "kind"), text(&answer["lease"], "kind")].into_iter().chain(noted).find(|k| k != "-");
     let mut said = name.to_string();
     if let Some(kind) = kind {
         said.push_str(&format!(", {kind}"));
@@ -136,6 +139,15 @@ fn over(lease: &Value, task: &Value) -> String {
     }
 }
 
+/// The same of an SVID, which has no lease and ends by its own time. Nothing is claimed when that is not known.
+fn svid_over(not_after: &str, now: Timestamp) -> String {
+    match not_after.parse::<Timestamp>() {
+        Err(_) => "-".into(),
+        Ok(end) if end <= now => format!("yes, expired {not_after}"),
+        Ok(_) => format!("no, it is valid until {not_after}"),
+    }
+}
+
 fn positions(records: &[Value]) -> String {
     let list: Vec<_> = records.iter().map(|r| text(r, "position")).filter(|p| p != "-").collect();
     if list.is_empty() { "-".into() } else { format!("{} (errand journal show POSITION)", list.join(", ")) }
@@ -145,6 +157,16 @@ fn positions(records: &[Value]) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    fn now() -> Timestamp {
+        "2026-11-21T12:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn an_svid_is_over_when_its_own_time_is() {
+        assert_eq!(svid_over("2026-11-21T12:00:00Z", now()), "yes, expired 2026-11-21T12:00:00Z");
+        assert_eq!(svid_over("2026-11-21T12:00:01Z", now()), "no, it is valid until 2026-11-21T12:00:01Z");
+    }
 
     #[test]
     fn a_role_name_leads_back_to_task_workload_intent_and_decision() {
@@ -160,7 +182,7 @@ mod tests {
                 {"position": 5, "kind": "lease.handed"}
             ],
         });
-        let text = story("errand_k3m9x_a", &answer, Style::PLAIN);
+        let text = story("errand_k3m9x_a", &answer, now(), Style::PLAIN);
         assert_eq!(
             text,
             "what      errand_k3m9x_a, postgres, orders-db/readonly (l-1)\n\
@@ -178,7 +200,7 @@ mod tests {
     fn an_svid_without_lease_or_task_is_told_from_its_record() {
         let answer = json!({"credential": {"id": "5f2a", "kind": "x509_svid"}, "records": [
             {"position": 9, "time": "2026-11-21T08:00:00Z", "workload": "spiffe://example.org/legacy", "operator": "kim"}]});
-        let text = story("5f2a", &answer, Style::PLAIN);
+        let text = story("5f2a", &answer, now(), Style::PLAIN);
         assert!(text.contains("who       spiffe://example.org/legacy\n") && text.contains("operator  kim\n"), "{text}");
         assert!(!text.contains("over"), "nothing is claimed that is not known: {text}");
     }

@@ -87,19 +87,15 @@ impl Service {
         }
     }
 
-    /// After a start: who held the secret of an `intended` lease died with it; and a lease whose task is over is ended.
+    /// After a start: who held the secret of an `intended` lease died with it. What is being issued by now is somebody's.
     async fn recover(&self) {
         let now = self.now();
-        let (leases, live): (Vec<_>, HashSet<TaskId>) =
-            self.read(|s| (s.leases.values().cloned().collect(), s.tasks.keys().copied().collect()));
+        let leases: Vec<_> = self.read(|s| s.leases.values().cloned().collect());
         for held in leases {
-            let orphaned = held.state == LeaseState::Handed && !live.contains(&held.task_id);
-            let moved = lease::recover(&held, now)
-                .or_else(|| orphaned.then(|| lease::revoke(&held, "task_over", now).ok()).flatten());
-            if let Some(moved) = moved
-                && let Err(error) = self.commit_and_follow(moved.commit()).await
-            {
-                tracing::error!(lease = %held.id, %error, "a lease could not be recovered yet");
+            let Some(moved) = lease::recover(&held, now) else { continue };
+            let Some(_mine) = self.take_lease(held.id) else { continue };
+            if let Err(error) = self.commit_and_follow(moved.commit()).await {
+                tracing::error!(lease = %held.id, %error, "a lease could not be recovered yet; it is when its grace is over");
             }
         }
     }
@@ -107,9 +103,14 @@ impl Service {
     async fn work(&self, held: Arc<Lease>, _busy: Busy) {
         let now = self.now();
         // The state may have moved between the look and the taking.
-        let Some(held) = self.read(|s| s.leases.get(&held.id).cloned()) else { return };
+        let found = self.read(|s| s.leases.get(&held.id).map(|l| (l.clone(), s.outlives_its_task(l))));
+        let Some((held, orphaned)) = found else { return };
         let outcome = match lease::due(&held, now) {
-            Some(Due::Revoke) => self.start_revoking(&held, now).await,
+            _ if orphaned => self.start_revoking(&held, "task_over", now).await,
+            Some(Due::Revoke) => {
+                let why = if held.state == LeaseState::Intended { "abandoned" } else { "expired" };
+                self.start_revoking(&held, why, now).await
+            }
             Some(Due::Try) => self.try_revoke(&held).await,
             Some(Due::Expire) => match lease::expire(&held, now) {
                 Ok(moved) => self.commit_and_follow(moved.commit()).await.map(drop),
@@ -124,8 +125,7 @@ impl Service {
         }
     }
 
-    async fn start_revoking(&self, held: &Lease, now: Timestamp) -> Result<(), ServiceError> {
-        let why = if held.state == LeaseState::Intended { "abandoned" } else { "expired" };
+    async fn start_revoking(&self, held: &Lease, why: &str, now: Timestamp) -> Result<(), ServiceError> {
         match lease::revoke(held, why, now) {
             Ok(moved) => self.commit_and_follow(moved.commit()).await.map(drop),
             Err(_) => Ok(()),

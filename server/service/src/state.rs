@@ -3,7 +3,7 @@
 
 use crate::{TargetBuilder, follow::Change};
 use proto_types::{
-    Entry, EntryId, Lease, LeaseId, Node, PolicyDoc, Record, SpiffeId, TargetDoc, Task, TaskId, Timestamp,
+    Entry, EntryId, Lease, LeaseId, LeaseState, Node, PolicyDoc, Record, SpiffeId, TargetDoc, Task, TaskId, Timestamp,
 };
 use server_core::{
     entry::EntryIndex,
@@ -39,8 +39,9 @@ pub struct State {
     /// Leases that are not in a final state.
     pub leases: HashMap<LeaseId, Arc<Lease>>,
     task_leases: HashMap<TaskId, BTreeSet<LeaseId>>,
-    /// When the reconciler looks at each lease next.
+    /// When the reconciler looks at each lease next; the key under which each stands.
     due: BTreeSet<(Timestamp, LeaseId)>,
+    due_at: HashMap<LeaseId, Timestamp>,
     pub targets: BTreeMap<String, TargetEntry>,
     pub policies: BTreeMap<String, PolicyDoc>,
 }
@@ -154,6 +155,9 @@ impl State {
             for serial in self.task_serials.remove(&task.id).unwrap_or_default() {
                 self.serials.remove(&serial);
             }
+            for lease in self.leases_of(task.id) {
+                self.schedule(lease.id, self.when_due(&lease));
+            }
             return;
         }
         if let Some(parent) = task.parent {
@@ -173,12 +177,7 @@ impl State {
     /// Takes over a lease's whole new value; also the reconciler's own note of a try that failed.
     pub(crate) fn put_lease(&mut self, lease: Lease) {
         let (id, task) = (lease.id, lease.task_id);
-        if let Some(at) = self.leases.get(&id).and_then(|old| next_due(old)) {
-            self.due.remove(&(at, id));
-        }
-        if let Some(at) = next_due(&lease) {
-            self.due.insert((at, id));
-        }
+        self.schedule(id, self.when_due(&lease));
         if lease.state.is_final() {
             self.leases.remove(&id);
             if let Some(set) = self.task_leases.get_mut(&task) {
@@ -191,6 +190,25 @@ impl State {
         }
         self.task_leases.entry(task).or_default().insert(id);
         self.leases.insert(id, Arc::new(lease));
+    }
+
+    /// A credential whose task is over is due now: its `handed` and the end may stand in the journal in either order.
+    fn when_due(&self, lease: &Lease) -> Option<Timestamp> {
+        if self.outlives_its_task(lease) { Some(Timestamp::default()) } else { next_due(lease) }
+    }
+
+    pub fn outlives_its_task(&self, lease: &Lease) -> bool {
+        lease.state == LeaseState::Handed && !self.tasks.contains_key(&lease.task_id)
+    }
+
+    fn schedule(&mut self, id: LeaseId, at: Option<Timestamp>) {
+        if let Some(old) = self.due_at.remove(&id) {
+            self.due.remove(&(old, id));
+        }
+        if let Some(at) = at {
+            self.due_at.insert(id, at);
+            self.due.insert((at, id));
+        }
     }
 
     fn put_target(&mut self, doc: TargetDoc, build: &TargetBuilder) {

@@ -18,8 +18,8 @@ pub fn print(record: &Value, ctx: &Ctx) -> Result<()> {
     }
     let style = ctx.out.style;
     let head = format!("{:>8}  {}", text(record, "position"), value::time(record, "time"));
-    let line = format!("{}  {}  {}\n", style.faint(&head), style.strong(&kind(record)), clean_line(&sentence(record)));
-    ctx.out.text(&line)
+    let line = format!("{}  {}  {}", style.faint(&head), style.strong(&kind(record)), clean_line(&sentence(record)));
+    ctx.out.text(&format!("{}\n", line.trim_end()))
 }
 
 fn kind(record: &Value) -> String {

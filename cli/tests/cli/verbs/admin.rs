@@ -209,7 +209,7 @@ async fn lists_follow_next_and_stop_at_the_limit() {
     assert_eq!(count(some), 5);
     fake.asked();
     fake.run(&["task", "list", "--live", "--workload", "spiffe://example.org/a&b", "--limit", "2"]).ok();
-    assert_eq!(fake.asked(), ["GET /v1/tasks?workload=spiffe%3A%2F%2Fexample%2Eorg%2Fa%26b&live=true&limit=2"]);
+    assert_eq!(fake.asked(), ["GET /v1/tasks?workload=spiffe%3A%2F%2Fexample.org%2Fa%26b&live=true&limit=2"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
