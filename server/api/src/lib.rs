@@ -13,7 +13,7 @@ mod status;
 pub mod tls;
 
 pub(crate) use grpc::Limits as GrpcLimits;
-pub use peer::{ClientCert, Peer};
+pub use peer::Peer;
 
 use axum::Router;
 use proto_attest::Verifier;

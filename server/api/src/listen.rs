@@ -1,13 +1,14 @@
 //! The accept loops: one for TLS, one for the admin socket, one for plain loopback. A connection that fails costs only
 //! itself, and an error of `accept` never ends a loop.
 
-use crate::{Peer, tls};
+use crate::Peer;
 use axum::{Router, body::Body, extract::Request};
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+use proto_tls::Svid;
 use proto_types::Clock;
 use rustls::ServerConfig;
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
@@ -61,7 +62,7 @@ impl Serving {
                         }
                     };
                     let leaf = stream.get_ref().1.peer_certificates().and_then(|c| c.first());
-                    let cert = leaf.and_then(|der| tls::read_svid(der)).map(Arc::new);
+                    let cert = leaf.and_then(|der| Svid::read(der).ok()).map(Arc::new);
                     this.connection(stream, Peer::Tls { addr, cert }, router).await;
                 });
             }

@@ -1,7 +1,7 @@
 //! Who is at the other end of a connection, as the kernel or the TLS handshake proved it. Put into every request's
 //! extensions by the accept loop; nothing a request says can change it.
 
-use proto_types::{SpiffeId, Timestamp};
+use proto_tls::Svid;
 use std::{net::SocketAddr, sync::Arc};
 
 /// The other end.
@@ -10,24 +10,13 @@ pub enum Peer {
     /// A process on this machine, by the admin socket.
     Local { uid: u32, pid: Option<i32> },
     /// By TLS; the certificate, when there is one, was verified against the bundle.
-    Tls { addr: SocketAddr, cert: Option<Arc<ClientCert>> },
+    Tls { addr: SocketAddr, cert: Option<Arc<Svid>> },
     /// By plain TCP (metrics on loopback).
     Plain,
 }
 
-/// A verified X509-SVID of this trust domain.
-#[derive(Clone, Debug)]
-pub struct ClientCert {
-    pub id: SpiffeId,
-    /// Lowercase hex without leading zero bytes.
-    pub serial: String,
-    /// SHA-256 of the DER: what `cnf.x5t#S256` says.
-    pub sha256: [u8; 32],
-    pub not_after: Timestamp,
-}
-
 impl Peer {
-    pub fn cert(&self) -> Option<&Arc<ClientCert>> {
+    pub fn cert(&self) -> Option<&Arc<Svid>> {
         match self {
             Self::Tls { cert, .. } => cert.as_ref(),
             Self::Local { .. } | Self::Plain => None,

@@ -4,17 +4,13 @@
 //! Decides only that a certificate is a valid X509-SVID of this trust domain (X509-SVID section 5); what its holder may
 //! do is asked on every call.
 
-use crate::peer::ClientCert;
-use proto_types::{Clock, SpiffeId, Timestamp, TrustDomain, id::parse_spiffe_id};
+use proto_tls::{Anchors, Expected, HouseTime, SvidVerifier};
+use proto_types::{Clock, SpiffeId, TrustDomain, id::parse_spiffe_id};
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme,
-    client::danger::HandshakeSignatureValid,
-    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, UnixTime},
-    server::{
-        ClientHello, NoServerSessionStorage, ResolvesServerCert,
-        danger::{ClientCertVerified, ClientCertVerifier},
-    },
+    ServerConfig,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, TrustAnchor},
+    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use server_core::ports::Authorities;
@@ -44,32 +40,25 @@ impl ResolvesServerCert for CurrentIdentity {
     }
 }
 
-struct SvidVerifier {
+/// The published CA certificates, parsed once for each bundle and not for each handshake.
+struct BundleAnchors {
     authorities: Arc<dyn Authorities>,
-    trust_domain: TrustDomain,
-    mandatory: bool,
-    algorithms: WebPkiSupportedAlgorithms,
+    /// (the bundle's sequence, its anchors).
+    parsed: arc_swap::ArcSwap<(u64, Arc<Vec<TrustAnchor<'static>>>)>,
 }
 
-impl std::fmt::Debug for SvidVerifier {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "SvidVerifier({})", self.trust_domain)
-    }
-}
-
-/// Reads the time from the house's clock, so that tests own expiry too.
-struct HouseTime(Arc<dyn Clock>);
-
-impl std::fmt::Debug for HouseTime {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("HouseTime")
-    }
-}
-
-impl rustls::time_provider::TimeProvider for HouseTime {
-    fn current_time(&self) -> Option<UnixTime> {
-        let secs = u64::try_from(self.0.now().as_secs()).ok()?;
-        Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(secs)))
+impl Anchors for BundleAnchors {
+    fn anchors(&self) -> Arc<Vec<TrustAnchor<'static>>> {
+        let bundle = self.authorities.bundle();
+        let parsed = self.parsed.load();
+        if parsed.0 == bundle.sequence && !parsed.1.is_empty() {
+            return parsed.1.clone();
+        }
+        let certs = bundle.x509.iter().map(|der| CertificateDer::from(der.as_slice()));
+        let anchors = certs.filter_map(|c| webpki::anchor_from_trusted_cert(&c).ok().map(|a| a.to_owned())).collect();
+        let anchors = Arc::new(anchors);
+        self.parsed.store(Arc::new((bundle.sequence, Arc::clone(&anchors))));
+        anchors
     }
 }
 
@@ -82,17 +71,17 @@ pub fn server_config(
     clock: Arc<dyn Clock>,
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let algorithms = provider.signature_verification_algorithms;
-    let builder = ServerConfig::builder_with_details(provider, Arc::new(HouseTime(clock)))
+    let builder = ServerConfig::builder_with_details(provider.clone(), Arc::new(HouseTime(clock)))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
     let builder = match clients {
         Clients::Anonymous => builder.with_no_client_auth(),
-        Clients::Optional | Clients::Required => builder.with_client_cert_verifier(Arc::new(SvidVerifier {
-            authorities,
-            trust_domain,
-            mandatory: clients == Clients::Required,
-            algorithms,
-        })),
+        Clients::Optional | Clients::Required => {
+            let parsed = arc_swap::ArcSwap::from_pointee((0, Arc::default()));
+            let anchors = Arc::new(BundleAnchors { authorities, parsed });
+            let expected = Expected::Member(trust_domain);
+            let mandatory = clients == Clients::Required;
+            builder.with_client_cert_verifier(Arc::new(SvidVerifier::new(anchors, expected, mandatory, provider)))
+        }
     };
     let mut config = builder.with_cert_resolver(Arc::new(CurrentIdentity(identity)));
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -100,101 +89,6 @@ pub fn server_config(
     config.max_early_data_size = 0;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
-}
-
-impl ClientCertVerifier for SvidVerifier {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-    fn client_auth_mandatory(&self) -> bool {
-        self.mandatory
-    }
-    fn verify_client_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        let refuse = |e| rustls::Error::InvalidCertificate(e);
-        let bad = || refuse(rustls::CertificateError::BadEncoding);
-        // Bounded before any arithmetic.
-        if intermediates.len() > 4 || leaf.len() > 16 * 1024 {
-            return Err(bad());
-        }
-        let bundle = self.authorities.bundle();
-        let roots: Vec<CertificateDer<'_>> = bundle.x509.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
-        let anchors: Vec<_> = roots.iter().filter_map(|r| webpki::anchor_from_trusted_cert(r).ok()).collect();
-        let end = webpki::EndEntityCert::try_from(leaf).map_err(|_| bad())?;
-        end.verify_for_usage(
-            self.algorithms.all,
-            &anchors,
-            intermediates,
-            now,
-            webpki::KeyUsage::client_auth(),
-            None,
-            None,
-        )
-        .map_err(|e| match e {
-            webpki::Error::CertExpired { .. } => refuse(rustls::CertificateError::Expired),
-            webpki::Error::CertNotValidYet { .. } => refuse(rustls::CertificateError::NotValidYet),
-            _ => refuse(rustls::CertificateError::UnknownIssuer),
-        })?;
-        let svid = read_svid(leaf).ok_or_else(bad)?;
-        if svid.id.trust_domain() != &self.trust_domain {
-            return Err(refuse(rustls::CertificateError::ApplicationVerificationFailure));
-        }
-        Ok(ClientCertVerified::assertion())
-    }
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
-    }
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
-    }
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
-}
-
-/// Reads a leaf as X509-SVID section 5.2 wants it: exactly one URI SAN, a SPIFFE ID with a path; not a CA; digitalSignature
-/// and neither certificate nor CRL signing. Its chain is the verifier's.
-pub(crate) fn read_svid(der: &[u8]) -> Option<ClientCert> {
-    let (rest, cert) = X509Certificate::from_der(der).ok()?;
-    if !rest.is_empty() || cert.is_ca() {
-        return None;
-    }
-    let usage = cert.key_usage().ok()??;
-    if !usage.critical || !usage.value.digital_signature() || usage.value.key_cert_sign() || usage.value.crl_sign() {
-        return None;
-    }
-    let names = cert.subject_alternative_name().ok()??;
-    let mut uris = names.value.general_names.iter().filter_map(|n| match n {
-        GeneralName::URI(uri) => Some(*uri),
-        _ => None,
-    });
-    let id = parse_spiffe_id(uris.next()?).ok().filter(|id| !id.path().is_empty())?;
-    if uris.next().is_some() {
-        return None;
-    }
-    let serial: Vec<u8> = cert.raw_serial().iter().copied().skip_while(|b| *b == 0).collect();
-    let mut sha256 = [0; 32];
-    sha256.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der).as_ref());
-    Some(ClientCert {
-        id,
-        serial: hex::encode(serial),
-        sha256,
-        not_after: Timestamp::from_secs(cert.validity().not_after.timestamp()),
-    })
 }
 
 /// The SubjectPublicKeyInfo of a certificate, DER.

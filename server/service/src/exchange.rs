@@ -166,12 +166,27 @@ impl Service {
                 (Expect::task_token(settings.issuer.clone(), settings.issuer.clone()), KeyUse::Oauth)
             }
         };
-        let keys = self.inner.ports.authorities.public_keys(key_use);
-        let keys = KeySet::from_spkis(keys.iter().map(|k| (k.kid.as_str(), k.spki_der.as_slice())))
-            .map_err(|_| refuse(OAuthCode::ServerError, "the server's own keys cannot be read"))?;
+        let keys = self.own_keys(key_use)?;
         let verified = verify_jwt(request.subject.token.expose(), &expect, &keys, now);
         // RFC 8693 section 2.2.2: a token that is not acceptable is an invalid_request.
         verified.map_err(|e| refuse(OAuthCode::InvalidRequest, format!("the subject_token is refused: {e}")))
+    }
+
+    /// The server's own keys of one use, parsed once for each change of what it publishes.
+    fn own_keys(&self, key_use: KeyUse) -> Result<Arc<KeySet>, OAuthError> {
+        let sequence = self.inner.ports.authorities.bundle().sequence;
+        let kept = self.inner.own_keys.load();
+        if let Some((_, keys)) = kept.get(&key_use).filter(|(at, _)| *at == sequence) {
+            return Ok(keys.clone());
+        }
+        let keys = self.inner.ports.authorities.public_keys(key_use);
+        let keys = KeySet::from_spkis(keys.iter().map(|k| (k.kid.as_str(), k.spki_der.as_slice())))
+            .map_err(|_| refuse(OAuthCode::ServerError, "the server's own keys cannot be read"))?;
+        let keys = Arc::new(keys);
+        let mut next = HashMap::clone(&kept);
+        next.insert(key_use, (sequence, keys.clone()));
+        self.inner.own_keys.store(Arc::new(next));
+        Ok(keys)
     }
 
     /// Which live task a verified subject token belongs to.

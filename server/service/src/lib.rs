@@ -33,12 +33,15 @@ pub use tasks::{NewTask, StartedTask};
 pub use node_view::{NodeUpdate, NodeWatch};
 
 use arc_swap::ArcSwap;
-use proto_types::{Clock, Entropy, Position, TargetDoc, Timestamp};
+use proto_types::{Clock, Entropy, KeyUse, Position, TargetDoc, Timestamp};
 use server_core::ports::{
     Archive, Authorities, Commit, Durable, Feed, Ledger, Minter, PolicyCompiler, Snapshots, StoreMeta, Target,
     TargetProblem,
 };
-use std::sync::{Arc, RwLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, RwLock},
+};
 use tokio::sync::{broadcast, watch};
 
 /// Builds the target that a document declares; the registry of kinds stands behind it.
@@ -63,6 +66,8 @@ pub struct Ports {
     pub entropy: Arc<dyn Entropy>,
 }
 
+type OwnKeys = HashMap<KeyUse, (u64, Arc<proto_jose::KeySet>)>;
+
 /// The server's one service. Cheap to clone.
 #[derive(Clone)]
 pub struct Service {
@@ -79,6 +84,8 @@ struct Inner {
     applied: watch::Sender<u64>,
     changes: broadcast::Sender<Change>,
     exchange: exchange::Answers,
+    /// Parsed verification keys by use, each with the bundle's sequence they were parsed at.
+    own_keys: ArcSwap<OwnKeys>,
     leases: reconcile::Workers,
 }
 
@@ -99,6 +106,7 @@ impl Service {
                 applied: watch::Sender::new(at.0),
                 changes: broadcast::Sender::new(4096),
                 exchange: exchange::Answers::default(),
+                own_keys: ArcSwap::default(),
                 leases: reconcile::Workers::default(),
                 ports,
             }),

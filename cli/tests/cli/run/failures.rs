@@ -32,7 +32,8 @@ async fn a_command_that_cannot_be_executed_gives_126() {
     }
     assert_eq!(finish(fake.run(&["/tmp"])).await.status, 126, "a folder");
     // The one that looked executable had its task, and it is over.
-    assert_eq!((fake.seen().starts.len(), fake.seen().revoked.len()), (1, 1));
+    let seen = fake.seen();
+    assert_eq!((seen.starts.len(), seen.revoked.len()), (1, 1));
 }
 
 #[tokio::test]
