@@ -135,7 +135,12 @@ async fn own_identity(agent: &AgentClient, info: &GetInfoResponse, ports: Ports<
 
 fn print(answer: &Answer, args: &ExchangeArgs) -> Result<(), Failure> {
     let default = if std::io::stdout().is_terminal() { Form::Env } else { Form::Json };
-    let text = forms::render(answer, args.form.unwrap_or(default)).map_err(CliError::failed)?;
+    let form = args.form.unwrap_or(default);
+    let text = forms::render(answer, form).map_err(CliError::failed)?;
+    let missing = forms::missing_in_env(&answer.credential);
+    if form == Form::Env && !missing.is_empty() {
+        note(format!("{} would name files, which only `errand run` makes", missing.join(", ")));
+    }
     let mut out = std::io::stdout().lock();
     out.write_all(text.expose().as_bytes()).and_then(|()| out.flush()).map_err(|e| CliError::stdout(e).into())
 }

@@ -3,7 +3,7 @@
 
 use crate::{
     agent_client::token::Answer,
-    run::{DIR, password_url},
+    run::{DIR, password_url, relative},
 };
 use proto_types::{CredentialInfo, Placement, Secret};
 use serde_json::{Value, json};
@@ -34,6 +34,9 @@ pub struct NoForm {
 /// Variables that name a file of secrets, the field whose value it holds, and the variable for the value itself: without
 /// a private directory there is nowhere to put the file.
 const VALUE_INSTEAD_OF_FILE: [(&str, &str, &str); 1] = [("PGPASSFILE", "password", "PGPASSWORD")];
+
+/// Files that only say what other variables say too.
+const SAID_OTHERWISE: [&str; 1] = ["PGSERVICEFILE"];
 
 /// The text, with its last line ended.
 pub fn render(answer: &Answer, form: Form) -> Result<Secret<String>, NoForm> {
@@ -66,6 +69,16 @@ fn env(credential: &CredentialInfo) -> Option<String> {
     (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
+/// Variables that name a file and have no value to stand for it: what a program may miss in the `env` form.
+pub fn missing_in_env(credential: &CredentialInfo) -> Vec<&str> {
+    let names = credential.placement.iter().filter_map(|placement| match placement {
+        Placement::Env { name, value } if value.contains(DIR) => Some(name.as_str()),
+        _ => None,
+    });
+    let is_replaced = |name: &&str| VALUE_INSTEAD_OF_FILE.iter().any(|(file, ..)| file == name);
+    names.filter(|name| !is_replaced(name) && !SAID_OTHERWISE.contains(name)).collect()
+}
+
 /// One assignment that every POSIX shell reads back as it was.
 fn export(name: &str, value: &str) -> String {
     format!("export {name}='{}'", value.replace('\'', "'\\''"))
@@ -82,8 +95,20 @@ fn aws(credential: &CredentialInfo) -> Option<String> {
     Some(document.to_string())
 }
 
+/// What the server would put into the file that `PGPASSFILE` names; else from the fields
 /// `host:port:database:user:password`, with a backslash before each colon and backslash of a value.
 fn pgpass(credential: &CredentialInfo) -> Option<String> {
+    let named = credential.placement.iter().find_map(|placement| match placement {
+        Placement::Env { name, value } if name == "PGPASSFILE" => relative(value),
+        _ => None,
+    });
+    let content = credential.placement.iter().find_map(|placement| match placement {
+        Placement::File { path, content, .. } if named.is_some() && relative(path) == named => Some(content),
+        _ => None,
+    });
+    if let Some(content) = content {
+        return Some(content.trim_end().to_string());
+    }
     let escaped = |text: String| text.replace('\\', "\\\\").replace(':', "\\:");
     let part = |name| match credential.fields.get(name)? {
         Value::String(text) => Some(escaped(text.clone())),

@@ -10,7 +10,7 @@ use super::{
     task::News,
 };
 use crate::agent_client::token::{Answer, TokenError};
-use std::{future::Future, path::Path, pin::Pin};
+use std::{future::Future, pin::Pin};
 
 /// CMD, executed.
 pub struct Running {
@@ -127,8 +127,7 @@ impl Running {
     /// Files are replaced whole; what CMD read before stays valid until it expires.
     fn rewrite(&self, underway: &mut Underway) -> Result<(), Box<dyn std::error::Error>> {
         let Some(dir) = underway.dir.as_mut() else { return Ok(()) };
-        let path: &Path = &dir.path().to_path_buf();
-        let rules = Rules { dir: path, place: self.with.place, password_in_url: self.with.password_in_url };
+        let rules = Rules { dir: dir.path(), place: self.with.place, password_in_url: self.with.password_in_url };
         Ok(dir.write(&placement::plan(&self.with.held, rules)?.files)?)
     }
 }

@@ -25,7 +25,7 @@ mod watchdog;
 pub(crate) use args::ttl;
 pub use args::{Place, RunArgs};
 pub(crate) use failure::{Failure, note};
-pub(crate) use placement::password_url;
+pub(crate) use placement::{password_url, relative};
 pub(crate) use surroundings::DIR;
 pub(crate) use task::Task;
 

@@ -1,8 +1,8 @@
 //! Where the credentials of a task go: from what the token answers say to variables and files. Pure, and the same for
 //! every kind: it knows the five primitives of `proto_types::placement` and no kind of target.
 //!
-//! Several grants may want one variable. Of grants of one kind that differ in any, only what points at a file they all
-//! add to is kept: half of one and half of another would be a lie. Of different kinds only that variable is left out.
+//! Several grants may want one variable. Of grants of one kind that differ in any, only what names one and the same file
+//! for all of them is kept: half of one and half of another would be a lie. Of different kinds only that variable is left out.
 
 use super::{
     args::Place,
@@ -80,13 +80,6 @@ struct Wanted {
     value: String,
 }
 
-impl Wanted {
-    /// Points into the private directory, where grants can share a file.
-    fn is_shareable(&self) -> bool {
-        self.value.contains(DIR)
-    }
-}
-
 enum Put {
     Env(String, String),
     File { path: PathBuf, content: String, append: bool },
@@ -159,8 +152,14 @@ impl Plan {
         let disputed: BTreeSet<&str> = differ.iter().map(|(a, _)| a.name.as_str()).collect();
         let clashing: BTreeSet<usize> =
             differ.iter().filter(|(a, b)| kind(a) == kind(b)).map(|(a, _)| a.grant).collect();
+        // A file in the private directory that every one of them adds to.
+        let is_shared = |want: &Wanted| {
+            let says_the_same = |w: &Wanted, grant| w.grant == grant && w.name == want.name && w.value == want.value;
+            let mut peers = clashing.iter().filter(|grant| held[**grant].credential.kind == *kind(want));
+            want.value.contains(DIR) && peers.all(|grant| wanted.iter().any(|w| says_the_same(w, *grant)))
+        };
         let is_left_out = |want: &Wanted| {
-            disputed.contains(want.name.as_str()) || (clashing.contains(&want.grant) && !want.is_shareable())
+            disputed.contains(want.name.as_str()) || (clashing.contains(&want.grant) && !is_shared(want))
         };
         self.left_out = wanted.iter().filter(|w| is_left_out(w)).map(|w| w.name.clone()).collect();
         for want in wanted.iter().filter(|w| !self.left_out.contains(&w.name)) {
@@ -190,7 +189,7 @@ pub fn password_url(value: &str, credential: &CredentialInfo) -> Option<String> 
 }
 
 /// A path inside the private directory, relative to it; `None` for one that leaves it.
-pub(super) fn relative(path: &str) -> Option<PathBuf> {
+pub fn relative(path: &str) -> Option<PathBuf> {
     let path = path.strip_prefix(DIR).map_or(path, |rest| rest.trim_start_matches('/'));
     let path = Path::new(path);
     let stays = path.components().all(|c| matches!(c, Component::Normal(_)));

@@ -67,7 +67,7 @@ pub async fn prepare(args: &RunArgs, underway: &mut Underway, ports: Ports<'_>) 
     let agent = AgentClient::find().await.map_err(CliError::from)?;
     let info = agent.info(clock).await.map_err(CliError::from)?;
     let agent = &*underway.agent.insert(agent);
-    let endpoint = TokenEndpoint::new(&info).map_err(|e| Failure::own(e))?;
+    let endpoint = TokenEndpoint::new(&info).map_err(Failure::own)?;
     let masks = surroundings::masks(&info.masked_json)
         .map_err(|e| Failure::own(format!("the agent's list of what to mask cannot be read: {e}")))?;
     // Started now, needed later: it gets up while the server decides.
@@ -75,7 +75,8 @@ pub async fn prepare(args: &RunArgs, underway: &mut Underway, ports: Ports<'_>) 
 
     let launch = launch_socket(&info)?;
     let launch_id = launch.measure(file.as_fd(), clock).await.map_err(refused)?;
-    let roles: Vec<RoleName> = args.grants.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect();
+    let mut named = BTreeSet::new();
+    let roles: Vec<RoleName> = args.grants.iter().filter(|role| named.insert(*role)).cloned().collect();
     let request = StartRequest {
         intent: args.intent.clone(),
         grants: roles.iter().map(ToString::to_string).collect(),

@@ -301,6 +301,10 @@ impl Service {
         let limits = target
             .role(role.role())
             .ok_or_else(|| refuse(OAuthCode::InvalidTarget, format!("target {} has no role {}", role.target(), role.role())))?;
+        if let Some(wanted) = request.requested.filter(|t| t.as_str() != limits.token_type) {
+            let why = format!("{role} is issued as {}, not as {}; leave requested_token_type out", limits.token_type, wanted.as_str());
+            return Err(refuse(OAuthCode::InvalidRequest, why));
+        }
         let decision = self.ask(task, Some(role), grant.max_ttl, now);
         let asked = request.details.ttl()?;
         let narrowed =

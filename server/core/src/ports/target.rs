@@ -16,8 +16,8 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 pub struct RoleLimits {
     pub max_ttl: Duration,
     pub revocability: Revocability,
-    /// Nothing exists before release (ssh, jwt, x509): the lease is written `handed` alone.
-    pub minted: bool,
+    /// What is issued: `urn:errand:token-type:…` or an IETF token type.
+    pub token_type: &'static str,
 }
 
 /// One credential to make. Nothing here is trusted to be quoted: a kind quotes for its own target.

@@ -16,6 +16,9 @@ use server_core::ports::{IssueError, IssueRequest, Issued};
 use sqlx::Row as _;
 use std::time::Duration;
 
+/// What the token endpoint calls a database user.
+pub(super) const TOKEN_TYPE: &str = "urn:errand:token-type:database-credential";
+
 /// What the comment of every role of ours begins with.
 pub(super) const MARK: &str = "errand lease ";
 const PREPARE: Duration = Duration::from_secs(15);
@@ -50,7 +53,7 @@ pub(super) async fn issue(
         fields: placement::fields(config, user, &password),
         placement: placement::placement(config, &request.role, user, &password, private_ca(config)),
         access_token: password,
-        token_type: "urn:errand:token-type:database-credential",
+        token_type: TOKEN_TYPE,
         handle: serde_json::json!({ "oid": oid }),
         not_after,
     })

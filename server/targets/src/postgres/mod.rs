@@ -66,7 +66,11 @@ struct PostgresTarget {
 impl Target for PostgresTarget {
     fn role(&self, role: &str) -> Option<RoleLimits> {
         let role = self.connector.config.roles.get(role)?;
-        Some(RoleLimits { max_ttl: role.max_ttl, revocability: Revocability::SessionKill, minted: false })
+        Some(RoleLimits {
+            max_ttl: role.max_ttl,
+            revocability: Revocability::SessionKill,
+            token_type: issue::TOKEN_TYPE,
+        })
     }
 
     fn roles(&self) -> Vec<String> {

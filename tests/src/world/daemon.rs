@@ -1,0 +1,95 @@
+//! A daemon as a process of its own, with its log in a file. The kernel kills it with the test that started it.
+
+use super::binary::errand_binary;
+use nix::{sys::signal::Signal, unistd::Pid};
+use std::{
+    fs::OpenOptions,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+use testkit::poll;
+
+const STOPS_WITHIN: Duration = Duration::from_secs(20);
+
+/// `errand server run` or `errand agent run`.
+pub struct Daemon {
+    args: Vec<String>,
+    home: PathBuf,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Daemon {
+    /// Starts `errand ARGS`; its log is appended to `log`.
+    pub fn start(args: &[&str], home: &Path, log: PathBuf) -> Self {
+        let args = args.iter().map(ToString::to_string).collect();
+        let mut daemon = Self { args, home: home.into(), log, child: None };
+        daemon.start_again();
+        daemon
+    }
+
+    /// Starts it once more after it was killed.
+    pub fn start_again(&mut self) {
+        assert!(self.child.is_none(), "it runs already");
+        let log = OpenOptions::new().create(true).append(true).open(&self.log).expect("the log opens");
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(errand_binary()).args(&self.args);
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", &self.home).env("ERRAND_LOG", "debug");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).current_dir("/");
+        self.child = Some(command.spawn().expect("setpriv of util-linux runs"));
+    }
+
+    pub fn pid(&self) -> i32 {
+        let child = self.child.as_ref().expect("it runs");
+        i32::try_from(child.id()).expect("a pid fits")
+    }
+    /// Everything it has said so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits until `ready` holds; its own end before that is a failure with its log.
+    pub async fn until(&mut self, what: &str, mut ready: impl AsyncFnMut() -> bool) {
+        let mut gone = None;
+        let child = self.child.as_mut().expect("it runs");
+        let ok = poll::holds_within(super::SOON, async || {
+            gone = child.try_wait().expect("a child can be waited for");
+            gone.is_some() || ready().await
+        })
+        .await;
+        assert!(ok && gone.is_none(), "{:?}: {what}: {gone:?}\n{}", self.args, self.log());
+    }
+
+    /// SIGKILL: no chance to put anything in order.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// SIGTERM, and its orderly end.
+    pub async fn stop(mut self) {
+        let mut child = self.child.take().expect("it runs");
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid fits"));
+        nix::sys::signal::kill(pid, Signal::SIGTERM).expect("it can be signalled");
+        let mut ended: Option<ExitStatus> = None;
+        let stopped = poll::holds_within(STOPS_WITHIN, async || {
+            ended = child.try_wait().expect("a child can be waited for");
+            ended.is_some()
+        })
+        .await;
+        if !stopped {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        assert!(ended.is_some_and(|e| e.success()), "{:?} ended with {ended:?}:\n{}", self.args, self.log());
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

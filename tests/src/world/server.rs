@@ -1,0 +1,93 @@
+//! The server of a world, in this process or as one of its own.
+
+use super::{Command, Daemon, Layout, Where};
+use proto_types::{OsEntropy, SystemClock};
+use server_daemon::{Decorators, Machine, Running, ServerConfig};
+use std::{path::Path, sync::Arc};
+
+/// A server, running or killed.
+pub struct Server(Inner);
+
+enum Inner {
+    Here(Option<Running>),
+    Process(Daemon),
+}
+
+impl Server {
+    /// Starts it and writes the authorities' certificates to [`Layout::ca_file`].
+    pub async fn start(layout: &Layout, place: Where) -> Self {
+        let text = layout.server_toml();
+        let server = match place {
+            Where::Here => {
+                super::node::say_why();
+                Self(Inner::Here(Some(Self::run(&text).await)))
+            }
+            Where::Processes => {
+                let config = layout.write("server.toml", &text);
+                let (home, log) = (layout.dir().join("home"), layout.dir().join("server.log"));
+                let mut server = Self(Inner::Process(Daemon::start(&["server", "run", "--config", &config], &home, log)));
+                server.answers().await;
+                server
+            }
+        };
+        let shown = Command::new(layout, Path::new("/nonexistent")).args(["bundle", "show"]).to_end().await.exited(0);
+        layout.write("ca.pem", &shown.stdout);
+        server
+    }
+
+    async fn run(text: &str) -> Running {
+        let config = ServerConfig::parse(text).unwrap_or_else(|problems| panic!("{problems:?}"));
+        let machine = Machine { clock: Arc::new(SystemClock), entropy: Arc::new(OsEntropy) };
+        server_daemon::Server::start_with(config, machine, Decorators::default()).await.expect("the server starts")
+    }
+
+    async fn answers(&mut self) {
+        let Inner::Process(daemon) = &mut self.0 else { return };
+        let before = daemon.log().lines().filter(|l| l.starts_with("ready")).count();
+        let path = daemon.log_path();
+        let ready = async || {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            text.lines().filter(|l| l.starts_with("ready")).count() > before
+        };
+        daemon.until("the server says that it is ready", ready).await;
+    }
+
+    /// The server in this process.
+    pub fn here(&self) -> &Running {
+        match &self.0 {
+            Inner::Here(Some(running)) => running,
+            _ => panic!("the server does not run in this process"),
+        }
+    }
+    /// The server's process.
+    pub fn process(&self) -> &Daemon {
+        match &self.0 {
+            Inner::Process(daemon) => daemon,
+            Inner::Here(_) => panic!("the server is not a process of its own"),
+        }
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        match &mut self.0 {
+            Inner::Process(daemon) => daemon.kill(),
+            Inner::Here(_) => panic!("only a server of its own process can be killed"),
+        }
+    }
+    /// Starts the killed server again on the same data and ports.
+    pub async fn start_again(&mut self) {
+        match &mut self.0 {
+            Inner::Process(daemon) => daemon.start_again(),
+            Inner::Here(_) => panic!("only a server that was killed is started again"),
+        }
+        self.answers().await;
+    }
+
+    pub async fn stop(self) {
+        match self.0 {
+            Inner::Here(Some(running)) => running.stop().await,
+            Inner::Here(None) => {}
+            Inner::Process(daemon) => daemon.stop().await,
+        }
+    }
+}
