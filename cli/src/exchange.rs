@@ -53,7 +53,7 @@ pub struct ExchangeArgs {
     #[arg(long, value_name = "DURATION", value_parser = ttl)]
     pub ttl: Option<Duration>,
 
-    /// Outside a task: what the credential is for
+    /// Outside a task: what the credential is for [default: `exchange` and the role]
     #[arg(long, value_name = "TEXT")]
     pub intent: Option<String>,
 }
@@ -101,7 +101,7 @@ async fn exchange(args: &ExchangeArgs, ports: Ports<'_>) -> Result<(), Failure> 
 async fn start_own(args: &ExchangeArgs, agent: &AgentClient, ports: Ports<'_>) -> Result<Task, Failure> {
     let ttl = args.ttl.unwrap_or(OWN_TASK);
     let request = StartRequest {
-        intent: args.intent.clone().unwrap_or_default(),
+        intent: args.intent.clone().unwrap_or_else(|| format!("exchange {}", args.role)),
         grants: vec![args.role.to_string()],
         ttl_seconds: u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX),
         launch_id: String::new(),

@@ -33,18 +33,25 @@ pub struct PostgresFixture {
     port: u16,
     version: i32,
     process: Option<Process>,
+    settings: Vec<String>,
 }
 
 impl PostgresFixture {
     /// Starts a server and sets it up.
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with other settings, `name=value` each: the fixture's own are for speed, not for keeping anything.
+    pub async fn start_with(settings: &[&str]) -> Self {
+        let settings = settings.iter().map(ToString::to_string).collect();
         let bin = bin();
         let dir = tempfile::Builder::new().prefix("errand-pg-").tempdir().expect("a temporary directory");
         give_to_postgres(dir.path());
         fs::write(dir.path().join("superuser"), "root's own secret").expect("write");
         give_to_postgres(&dir.path().join("superuser"));
         initdb(&bin, dir.path());
-        let mut fixture = Self { dir, bin, port: free_port(), version: 0, process: None };
+        let mut fixture = Self { dir, bin, port: free_port(), version: 0, process: None, settings };
         fixture.resume().await;
         fixture.set_up().await;
         fixture
@@ -186,6 +193,10 @@ impl PostgresFixture {
             "shared_buffers=16MB",
             "max_connections=60",
         ] {
+            command.args(["-c", setting]);
+        }
+        // The last one counts.
+        for setting in &self.settings {
             command.args(["-c", setting]);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);

@@ -61,3 +61,43 @@ fn unquote(value: &str) -> String {
     }
     value.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_unix_socket_with_an_absolute_path() {
+        for bad in ["", "/run/a.sock", "unix:a.sock", "unix://a.sock", "tcp://127.0.0.1:1", "unix:", "http:///a"] {
+            assert!(socket_path(OsStr::new(bad)).is_err(), "{bad}");
+        }
+        for good in ["unix:///run/a.sock", "unix:/run/a.sock"] {
+            assert_eq!(socket_path(OsStr::new(good)).unwrap(), Path::new("/run/a.sock"));
+        }
+    }
+
+    #[test]
+    fn what_the_environment_names_is_the_only_candidate_and_without_it_a_dev_is_found() {
+        let home = tempfile::tempdir().unwrap();
+        let dev = home.path().join("errand/dev");
+        std::fs::create_dir_all(&dev).unwrap();
+        std::fs::write(dev.join("dev.env"), "SPIFFE_ENDPOINT_SOCKET=unix:///d/agent.sock\n").unwrap();
+        let data_home = home.path().as_os_str().to_owned();
+        let named = |name: &str| match name {
+            "SPIFFE_ENDPOINT_SOCKET" => Some("unix:///e/agent.sock".into()),
+            _ => Some(data_home.clone()),
+        };
+        assert_eq!(candidates(&named).unwrap(), [Path::new("/e/agent.sock")]);
+        let unnamed = |name: &str| (name == "XDG_DATA_HOME").then(|| data_home.clone());
+        assert_eq!(candidates(&unnamed).unwrap().last().unwrap(), Path::new("/d/agent.sock"));
+    }
+
+    #[test]
+    fn a_setting_is_read_as_a_shell_reads_it() {
+        let text = "# first\nA=1\nexport B='it'\\''s'\nC=\"two words\"\nA=2\n";
+        assert_eq!(setting(text, "A").as_deref(), Some("2"));
+        assert_eq!(setting(text, "B").as_deref(), Some("it's"));
+        assert_eq!(setting(text, "C").as_deref(), Some("two words"));
+        assert_eq!(setting(text, "D"), None);
+    }
+}

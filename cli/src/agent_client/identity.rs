@@ -53,3 +53,22 @@ pub fn split_der(mut bytes: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     }
     Some(certificates)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn concatenated_der_is_taken_apart_and_what_is_cut_short_is_refused() {
+        let short = [0x30, 2, 1, 2];
+        let long = [&[0x30, 0x82, 1, 0][..], &[7; 256]].concat();
+        let both = [&short[..], &long].concat();
+        let parts = split_der(&both).unwrap();
+        assert_eq!((parts[0].as_ref(), parts[1].as_ref()), (&short[..], &long[..]));
+        for bad in [&both[..both.len() - 1], &[0x31, 0][..], &[0x30, 0x80, 0, 0], &[0x30], &[0x30, 0x85, 0, 0, 0, 0, 0]]
+        {
+            assert!(split_der(bad).is_none(), "{bad:x?}");
+        }
+        assert!(split_der(&[]).unwrap().is_empty());
+    }
+}

@@ -176,3 +176,37 @@ fn read(status: u16, body: Bytes) -> Result<Answer, TokenError> {
 fn broken(error: &hyper::Error) -> TokenError {
     TokenError::Broken(super::innermost(error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Exit;
+
+    fn refused(status: u16, body: &'static str) -> TokenError {
+        read(status, Bytes::from_static(body.as_bytes())).err().unwrap()
+    }
+
+    #[test]
+    fn a_refusal_is_read_as_the_endpoint_means_it() {
+        for (status, body, exit) in [
+            (400, r#"{"error":"access_denied","error_description":"no"}"#, Exit::Denied),
+            (401, r#"{"error":"invalid_client"}"#, Exit::Denied),
+            (400, r#"{"error":"authorization_pending"}"#, Exit::Pending),
+            (400, r#"{"error":"invalid_target"}"#, Exit::Failed),
+            (403, "forbidden by a proxy", Exit::Denied),
+            (503, "", Exit::Unreachable),
+            (500, "<html>", Exit::Failed),
+        ] {
+            assert_eq!(refused(status, body).exit(), exit, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn an_answer_without_a_credential_is_refused_without_being_quoted() {
+        let error = refused(200, r#"{"access_token":"s3cret"}"#).to_string();
+        assert!(!error.contains("s3cret"), "{error}");
+        let good =
+            r#"{"credential":{"kind":"k","id":"i","expires_at":"2026-01-01T00:00:00Z","revocability":"instant"}}"#;
+        assert_eq!(read(200, Bytes::from_static(good.as_bytes())).unwrap().credential.kind, "k");
+    }
+}

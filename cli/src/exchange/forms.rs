@@ -124,3 +124,60 @@ fn pgpass(credential: &CredentialInfo) -> Option<String> {
 fn field<'a>(credential: &'a CredentialInfo, name: &str) -> Option<&'a str> {
     credential.fields.get(name)?.as_str()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(credential: Value) -> Answer {
+        let body = Secret::new(json!({ "credential": credential }).to_string().into_bytes());
+        Answer { body, credential: serde_json::from_value(credential).unwrap() }
+    }
+
+    fn credential(fields: Value) -> Value {
+        let mut credential =
+            json!({ "kind": "k", "id": "l", "expires_at": "2026-01-01T00:00:00Z", "revocability": "ttl_only" });
+        credential.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        credential
+    }
+
+    #[test]
+    fn a_password_line_escapes_what_separates_its_fields() {
+        let fields = json!({ "host": "h", "port": 1, "database": "a:b", "user": "u", "password": "p\\:" });
+        let text = render(&answer(credential(fields)), Form::Pgpass).unwrap();
+        assert_eq!(text.expose(), "h:1:a\\:b:u:p\\\\\\:\n");
+    }
+
+    #[test]
+    fn a_password_file_of_the_servers_own_is_printed_as_it_is() {
+        let placement = json!([
+            { "type": "env", "name": "PGPASSFILE", "value": "${DIR}/pgpass" },
+            { "type": "file", "path": "pgpass", "content": "a\nb\n", "append": true },
+        ]);
+        let text = render(&answer(credential(json!({ "placement": placement }))), Form::Pgpass).unwrap();
+        assert_eq!(text.expose(), "a\nb\n");
+    }
+
+    #[test]
+    fn aws_needs_all_of_its_fields() {
+        let two = json!({ "access_key_id": "A", "secret_access_key": "B" });
+        let three = json!({ "access_key_id": "A", "secret_access_key": "B", "session_token": "C" });
+        assert!(render(&answer(credential(two)), Form::Aws).is_err());
+        let text = render(&answer(credential(three)), Form::Aws).unwrap();
+        let document: Value = serde_json::from_str(text.expose()).unwrap();
+        assert_eq!((&document["Version"], &document["Expiration"]), (&json!(1), &json!("2026-01-01T00:00:00Z")));
+    }
+
+    #[test]
+    fn a_quote_in_a_value_survives_the_shell() {
+        assert_eq!(export("A", "it's"), "export A='it'\\''s'");
+    }
+
+    #[test]
+    fn files_without_a_value_are_named_as_missing() {
+        let env = |name: &str| json!({ "type": "env", "name": name, "value": "${DIR}/x" });
+        let placement = json!([env("PGPASSFILE"), env("PGSERVICEFILE"), env("PGSSLROOTCERT")]);
+        let answer = answer(credential(json!({ "placement": placement, "password": "p" })));
+        assert_eq!(missing_in_env(&answer.credential), ["PGSSLROOTCERT"]);
+    }
+}

@@ -1,7 +1,7 @@
 //! What `errand run` is told.
 
-use proto_types::{RoleName, parse_duration};
-use std::{ffi::OsString, time::Duration};
+use proto_types::{RoleName, id::excerpt, parse_duration};
+use std::{ffi::OsString, path::Path, time::Duration};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -14,11 +14,11 @@ the exit status is CMD's; 125 when `errand run` itself failed, 126 and 127 when 
 
 /// Start a task, run CMD with the task's credentials, and end the task when CMD exits.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(override_usage = "errand run [OPTIONS] --grant TARGET/ROLE… -- CMD [ARG]…", after_help = EXAMPLES)]
 pub struct RunArgs {
-    /// What the task is for, in your own words; it is recorded, and policy may look at it
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
-    pub intent: String,
+    /// What the task is for, in your own words; it is recorded, and policy may look at it [default: `run` and CMD's name]
+    #[arg(long, value_name = "TEXT")]
+    pub intent: Option<String>,
 
     /// How long the task may last; at its end CMD goes on and its credentials do not
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = ttl)]
@@ -47,6 +47,14 @@ pub struct RunArgs {
     /// The command and its arguments
     #[arg(last = true, value_name = "CMD", required_unless_present = "watchdog")]
     pub command: Vec<OsString>,
+}
+
+impl RunArgs {
+    /// What is recorded as the purpose. Without one, what is plainly so; never CMD's arguments, which may hold secrets.
+    pub(super) fn purpose(&self) -> String {
+        let name = self.command.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
+        self.intent.clone().unwrap_or_else(|| format!("run {}", excerpt(&name.to_string_lossy())))
+    }
 }
 
 /// `--place`.

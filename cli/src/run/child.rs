@@ -1,6 +1,7 @@
 //! CMD before and at its exec: forked, waiting, then executed. What it becomes after that is [`super::process::Child`].
 
 use super::{
+    command::Found,
     failure::{Failure, NOT_EXECUTABLE, NOT_FOUND},
     process::Child,
     surroundings::Variables,
@@ -9,20 +10,30 @@ use super::{
 use nix::errno::Errno;
 use std::{
     ffi::{CString, OsString},
-    io::{self, Read, Write},
+    io::{self, Write},
     os::{fd::OwnedFd, unix::ffi::OsStrExt, unix::ffi::OsStringExt},
+    sync::mpsc,
 };
+use tokio::sync::oneshot;
 
 /// Forked and waiting. Dropped, it exits without having executed anything.
 #[derive(Debug)]
 pub struct Waiting {
     child: Child,
     gate: OwnedFd,
-    report: OwnedFd,
+    executed: oneshot::Receiver<Option<Errno>>,
+    held: Held,
 }
 
-/// The arguments and variables as the kernel takes them.
-pub fn image(file: OwnedFd, argv: &[OsString], env: Variables) -> Result<Image, Failure> {
+/// CMD has executed and stands before its first instruction, so that nothing of it is over before it was looked at.
+/// Dropped, it runs.
+#[derive(Debug)]
+pub struct Held {
+    _release: mpsc::Sender<()>,
+}
+
+/// The file, the arguments and the variables as the kernel takes them.
+pub fn image(found: Found, argv: &[OsString], env: Variables) -> Result<Image, Failure> {
     let text = |bytes: Vec<u8>| {
         CString::new(bytes).map_err(|_| Failure::own("an argument or a variable for CMD holds a zero byte"))
     };
@@ -33,13 +44,20 @@ pub fn image(file: OwnedFd, argv: &[OsString], env: Variables) -> Result<Image, 
         line.extend(value.into_vec());
         text(line)
     });
-    Ok(Image { file, argv, env: env.collect::<Result<_, _>>()? })
+    let env = env.collect::<Result<_, _>>()?;
+    Ok(Image {
+        path: text(found.path.into_os_string().into_vec())?,
+        hold: !found.privileged,
+        file: found.file,
+        argv,
+        env,
+    })
 }
 
 impl Waiting {
-    pub fn fork(image: &Image) -> io::Result<Self> {
-        let Forked { pid, gate, report } = sys::fork_waiting(image)?;
-        Ok(Self { child: Child::new(pid)?, gate, report })
+    pub fn fork(image: Image) -> io::Result<Self> {
+        let Forked { pid, gate, executed, release } = sys::fork_waiting(image)?;
+        Ok(Self { child: Child::new(pid)?, gate, executed, held: Held { _release: release } })
     }
 
     pub fn pid(&self) -> i32 {
@@ -47,19 +65,19 @@ impl Waiting {
     }
 
     /// Lets it execute, and waits until it has or could not.
-    pub async fn execute(self, name: &str) -> Result<Child, Failure> {
-        let Self { mut child, gate, report } = self;
-        let report = tokio::task::spawn_blocking(move || {
-            // A child that was killed while it waited cannot read it; its end is seen below.
-            let _ = std::fs::File::from(gate).write_all(b"!");
-            let mut errno = Vec::new();
-            std::fs::File::from(report).read_to_end(&mut errno).map(|_| errno)
-        });
-        let errno = report.await.map_err(io::Error::from).and_then(|read| read);
-        let errno = errno.map_err(|e| Failure::own(format!("CMD's start cannot be followed: {e}")))?;
-        let Ok(errno) = <[u8; 4]>::try_from(errno.as_slice()) else { return Ok(child) };
-        let _ = child.exited().await;
-        Err(not_executed(Errno::from_raw(i32::from_ne_bytes(errno)), name))
+    pub async fn execute(self, name: &str) -> Result<(Child, Held), Failure> {
+        let Self { mut child, gate, executed, held } = self;
+        // A child that was killed while it waited cannot read it; its end is seen below.
+        let _ = std::fs::File::from(gate).write_all(b"!");
+        match executed.await {
+            Ok(None) => Ok((child, held)),
+            Ok(Some(errno)) => {
+                drop(held);
+                let _ = child.exited().await;
+                Err(not_executed(errno, name))
+            }
+            Err(_) => Err(Failure::own("CMD's start cannot be followed")),
+        }
     }
 }
 

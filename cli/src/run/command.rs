@@ -4,18 +4,38 @@
 use super::failure::{Failure, NOT_EXECUTABLE, NOT_FOUND};
 use nix::{
     fcntl::{OFlag, open},
-    sys::stat::{Mode, fstat},
+    sys::stat::{Mode, fstat, stat},
     unistd::{AccessFlags, access},
 };
 use std::{
     ffi::{OsStr, OsString},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
+/// CMD, found and opened.
+#[derive(Debug)]
+pub struct Found {
+    /// Close-on-exec. What is measured and executed.
+    pub file: OwnedFd,
+    /// The path it was found by.
+    pub path: PathBuf,
+    /// Executing it changes uid, gid or capabilities.
+    pub privileged: bool,
+}
+
+impl Found {
+    /// Whether the path still names the opened file: what a script's interpreter will read is what was measured.
+    pub fn is_in_place(file: &OwnedFd, path: &Path) -> bool {
+        let opened = fstat(file).map(|s| (s.st_dev, s.st_ino));
+        let named = stat(path).map(|s| (s.st_dev, s.st_ino));
+        matches!((opened, named), (Ok(a), Ok(b)) if a == b)
+    }
+}
+
 /// Finds and opens `name`: the descriptor, close-on-exec, is what the launch socket carries and the child executes. With a slash in it, it is a path; otherwise the first executable file in `path_var`.
-pub fn find(name: &OsStr, path_var: Option<OsString>) -> Result<OwnedFd, Failure> {
+pub fn find(name: &OsStr, path_var: Option<OsString>) -> Result<Found, Failure> {
     if name.is_empty() {
         return Err(Failure::command(NOT_FOUND, "CMD is empty"));
     }
@@ -40,7 +60,7 @@ pub fn find(name: &OsStr, path_var: Option<OsString>) -> Result<OwnedFd, Failure
     }))
 }
 
-fn open_file(path: &Path) -> Result<OwnedFd, Failure> {
+fn open_file(path: &Path) -> Result<Found, Failure> {
     let unusable = |why: &dyn std::fmt::Display| {
         Failure::command(NOT_EXECUTABLE, format!("{} cannot be executed: {why}", path.display()))
     };
@@ -53,17 +73,11 @@ fn open_file(path: &Path) -> Result<OwnedFd, Failure> {
     // The agent measures the content: a file that may be executed and not read cannot be run as a task.
     let file = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK, Mode::empty())
         .map_err(|e| unusable(&e.desc()))?;
-    let kind = fstat(&file).map_err(|e| unusable(&e.desc()))?.st_mode & nix::libc::S_IFMT;
-    if kind != nix::libc::S_IFREG {
+    let mode = fstat(&file).map_err(|e| unusable(&e.desc()))?.st_mode;
+    if mode & nix::libc::S_IFMT != nix::libc::S_IFREG {
         return Err(unusable(&"it is not a regular file"));
     }
-    Ok(out_of_the_way(file))
-}
-
-/// A script is read through `/dev/fd/N`: a high N is not one that scripts redirect by number.
-fn out_of_the_way(file: OwnedFd) -> OwnedFd {
-    match super::sys::duplicate_above(file.as_fd(), 100) {
-        Ok(high) => high,
-        Err(_) => file,
-    }
+    let capable = rustix::fs::fgetxattr(&file, c"security.capability", &mut [0u8; 0]).is_ok_and(|n| n > 0);
+    let privileged = capable || mode & (nix::libc::S_ISUID | nix::libc::S_ISGID) != 0;
+    Ok(Found { file, path: path.into(), privileged })
 }

@@ -105,3 +105,50 @@ pub fn remove(path: &Path) {
         let _ = fs::remove_dir_all(path);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn files(list: &[(&str, &str)]) -> BTreeMap<PathBuf, Secret<String>> {
+        list.iter().map(|(name, content)| (name.into(), content.to_string().into())).collect()
+    }
+
+    #[test]
+    fn files_are_private_replaced_whole_and_gone_with_the_directory() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("errand-test");
+        let mut dir = PrivateDir::make(path.clone()).unwrap();
+        dir.write(&files(&[("a", "1"), ("below/b", "2")])).unwrap();
+        dir.write(&files(&[("a", "3")])).unwrap();
+        assert_eq!(fs::read_to_string(path.join("a")).unwrap(), "3");
+        for (name, mode) in [("", 0o700), ("a", 0o600), ("below", 0o700), ("below/b", 0o600)] {
+            let found = fs::metadata(path.join(name)).unwrap().permissions().mode() & 0o777;
+            assert_eq!(found, mode, "{name}");
+        }
+        assert!(PrivateDir::make(path.clone()).is_err(), "never one that is there already");
+        drop(dir);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn only_a_directory_of_this_program_is_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        for (name, stays) in [("mine", true), ("errand-1", false)] {
+            let path = parent.path().join(name);
+            fs::create_dir(&path).unwrap();
+            remove(&path);
+            assert_eq!(path.exists(), stays, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_directory_lies_on_memory_and_is_never_the_same() {
+        let entropy = proto_types::OsEntropy;
+        let not_memory = |_: &str| Some(OsString::from("/proc"));
+        let (one, two) = (choose(&not_memory, &entropy).unwrap(), choose(&not_memory, &entropy).unwrap());
+        assert_ne!(one, two);
+        assert!(!one.starts_with("/proc") && is_memory(one.parent().unwrap()));
+    }
+}

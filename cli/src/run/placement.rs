@@ -204,3 +204,81 @@ fn is_settable(name: &str) -> bool {
         && (!name.starts_with("ERRAND_") || name.starts_with("ERRAND_CRED_"))
         && name != "SPIFFE_ENDPOINT_SOCKET"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn held(role: &str, kind: &str, placement: Value) -> Held {
+        let credential = json!({
+            "kind": kind, "id": "l", "expires_at": "2026-01-01T00:00:00Z", "revocability": "ttl_only",
+            "password": "p:/@", "placement": placement,
+        });
+        Held { role: role.parse().unwrap(), credential: serde_json::from_value(credential).unwrap() }
+    }
+
+    fn planned(held: &[Held], password_in_url: bool) -> Result<Plan, PlacementError> {
+        plan(held, Rules { dir: Path::new("/shm/errand-1"), place: Place::Auto, password_in_url })
+    }
+
+    fn env(name: &str, value: &str) -> Value {
+        json!({ "type": "env", "name": name, "value": value })
+    }
+
+    fn file(path: &str, content: &str, append: bool) -> Value {
+        json!({ "type": "file", "path": path, "content": content, "append": append })
+    }
+
+    #[test]
+    fn kinds_that_share_a_name_lose_that_name_only() {
+        let a = held("a/r", "postgres", json!([env("DATABASE_URL", "postgres://a"), env("PGHOST", "a")]));
+        let b = held("b/r", "mysql", json!([env("DATABASE_URL", "mysql://b"), env("MYSQL_HOST", "b")]));
+        let plan = planned(&[a, b], false).unwrap();
+        assert_eq!(plan.env.keys().collect::<Vec<_>>(), ["MYSQL_HOST", "PGHOST"]);
+        assert!(plan.left_out.contains("DATABASE_URL"));
+    }
+
+    #[test]
+    fn of_one_kind_only_the_files_of_all_are_named() {
+        let shared = env("PGPASSFILE", "${DIR}/pgpass");
+        let a = held("a/r", "postgres", json!([env("PGHOST", "a"), shared, env("PGSSLROOTCERT", "${DIR}/a.pem")]));
+        let b = held("b/r", "postgres", json!([env("PGHOST", "b"), shared, env("PGSSLMODE", "require")]));
+        let plan = planned(&[a, b], false).unwrap();
+        assert_eq!(plan.env, BTreeMap::from([("PGPASSFILE".to_string(), "/shm/errand-1/pgpass".to_string())]));
+    }
+
+    #[test]
+    fn a_file_is_added_to_by_all_or_belongs_to_one() {
+        let two = |a: Value, b: Value| [held("a/r", "k", json!([a])), held("b/r", "k", json!([b]))];
+        let plan = planned(&two(file("f", "a", true), file("${DIR}/f", "b\n", true)), false).unwrap();
+        assert_eq!(plan.files[Path::new("f")].expose(), "a\nb\n");
+        let contested = planned(&two(file("f", "a", false), file("f", "b", false)), false).err().unwrap();
+        assert!(matches!(contested, PlacementError::Contested { .. }));
+        planned(&two(file("f", "same", false), file("f", "same", false)), false).unwrap();
+    }
+
+    #[test]
+    fn a_file_stays_inside_and_a_variable_is_one() {
+        for bad in ["/etc/passwd", "../x", "a/../../x", "${DIR}/../x", "", "${DIR}", "a/./../b", "a\0b"] {
+            assert!(planned(&[held("a/r", "k", json!([file(bad, "", false)]))], false).is_err(), "{bad}");
+        }
+        for good in ["x", "${DIR}/x", "a/b/x", ".netrc"] {
+            planned(&[held("a/r", "k", json!([file(good, "", false)]))], false).unwrap();
+        }
+        for bad in ["", "1A", "A=B", "A B", "ERRAND_DIR", "SPIFFE_ENDPOINT_SOCKET"] {
+            assert!(planned(&[held("a/r", "k", json!([env(bad, "v")]))], false).is_err(), "{bad}");
+        }
+        planned(&[held("a/r", "k", json!([env("ERRAND_CRED_A_FILE", "v"), env("_a1", "v")]))], false).unwrap();
+    }
+
+    #[test]
+    fn a_password_goes_into_a_url_that_has_a_user_and_no_password() {
+        let one = held("a/r", "k", json!([]));
+        for left in ["a@b", "://u@h", "http://h/u@x", "http://u:p@h/", "http://@h/"] {
+            assert_eq!(password_url(left, &one.credential), None, "{left}");
+        }
+        let url = password_url("postgres://u@h:1/d?x=y@z", &one.credential).unwrap();
+        assert_eq!(url, "postgres://u:p%3A%2F%40@h:1/d?x=y@z");
+    }
+}

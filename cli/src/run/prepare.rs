@@ -6,8 +6,8 @@ use super::{
     args::RunArgs,
     cgroup,
     child::{self, Waiting},
-    command, dir,
-    dir::PrivateDir,
+    command::{self, Found},
+    dir::{self, PrivateDir},
     failure::note,
     launch::{LaunchError, LaunchSocket},
     placement::{self, Held, Plan, Rules},
@@ -26,7 +26,12 @@ use crate::{
 use futures_util::future::try_join_all;
 use proto_types::RoleName;
 use proto_wire::errand::v1::{GetInfoResponse, StartRequest};
-use std::{collections::BTreeSet, io, os::fd::AsFd, path::Path};
+use std::{
+    collections::BTreeSet,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+};
 
 /// What exists so far, for whoever has to undo it.
 #[derive(Default)]
@@ -43,9 +48,16 @@ pub struct Underway {
 /// CMD waits for its exec, and the agent has accepted it.
 pub struct Prepared {
     child: Waiting,
+    script: Script,
     name: String,
     launch: LaunchSocket,
     running: Accompanied,
+}
+
+/// What was opened and by which path: an interpreter reads a script by its path.
+struct Script {
+    file: OwnedFd,
+    path: PathBuf,
 }
 
 /// What staying beside CMD needs.
@@ -63,7 +75,7 @@ pub async fn prepare(args: &RunArgs, underway: &mut Underway, ports: Ports<'_>) 
     if let Some(bad) = args.keep_env.iter().find(|n| n.is_empty() || n.contains(['=', '\0'])) {
         return Err(Failure::usage(format!("--keep-env `{bad}` is not the name of a variable")));
     }
-    let file = command::find(name, std::env::var_os("PATH"))?;
+    let found = command::find(name, std::env::var_os("PATH"))?;
     let agent = AgentClient::find().await.map_err(CliError::from)?;
     let info = agent.info(clock).await.map_err(CliError::from)?;
     let agent = &*underway.agent.insert(agent);
@@ -74,11 +86,11 @@ pub async fn prepare(args: &RunArgs, underway: &mut Underway, ports: Ports<'_>) 
     let watchdog = &*underway.watchdog.insert(Watchdog::start().map_err(no_watchdog)?);
 
     let launch = launch_socket(&info)?;
-    let launch_id = launch.measure(file.as_fd(), clock).await.map_err(refused)?;
+    let launch_id = launch.measure(found.file.as_fd(), clock).await.map_err(refused)?;
     let mut named = BTreeSet::new();
     let roles: Vec<RoleName> = args.grants.iter().filter(|role| named.insert(*role)).cloned().collect();
     let request = StartRequest {
-        intent: args.intent.clone(),
+        intent: args.purpose(),
         grants: roles.iter().map(ToString::to_string).collect(),
         ttl_seconds: u32::try_from(args.ttl.as_secs()).unwrap_or(u32::MAX),
         launch_id,
@@ -108,23 +120,33 @@ pub async fn prepare(args: &RunArgs, underway: &mut Underway, ports: Ports<'_>) 
         task_id: &task.id.to_string(),
         endpoint_socket: agent.socket(),
     };
-    let image = child::image(file, &args.command, env.environment())?;
-    let child = Waiting::fork(&image).map_err(|e| Failure::own(format!("cannot start a process: {e}")))?;
+    let script = Script { file: found.file.try_clone().map_err(Failure::own)?, path: found.path.clone() };
+    let image = child::image(found, &args.command, env.environment())?;
+    let child = Waiting::fork(image).map_err(|e| Failure::own(format!("cannot start a process: {e}")))?;
     underway.cgroup = cgroup::make(task.id, child.pid());
     watchdog.command(child.pid(), underway.cgroup.as_deref(), clock).await.map_err(no_watchdog)?;
     launch.root(task.id, child.pid(), clock).await.map_err(refused)?;
 
     let renewals = Renewals::new(&held, task.ends_at, clock.now());
     let running = Accompanied { endpoint, held, renewals, place: args.place, password_in_url: args.password_in_url };
-    Ok(Prepared { child, name: name.to_string_lossy().into_owned(), launch, running })
+    Ok(Prepared { child, script, name: name.to_string_lossy().into_owned(), launch, running })
 }
 
 impl Prepared {
     /// Lets CMD execute, and has the agent look at what it became.
     pub async fn start(self, ports: Ports<'_>) -> Result<Running, Failure> {
-        let mut child = self.child.execute(&self.name).await?;
+        let (mut child, held) = self.child.execute(&self.name).await?;
         child::let_go_of_stdio();
-        if let Err(error) = self.launch.executed(ports.clock).await {
+        if !Found::is_in_place(&self.script.file, &self.script.path) {
+            child.kill();
+            return Err(Failure::own(format!(
+                "{} was replaced while it was being started",
+                self.script.path.display()
+            )));
+        }
+        let compared = self.launch.executed(ports.clock).await;
+        drop(held);
+        if let Err(error) = compared {
             // A command that is over before the agent looked has nothing left to show: what it answered stands.
             return match child.reap() {
                 Ok(Some(status)) => Ok(Running::over(status, self.running)),

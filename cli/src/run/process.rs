@@ -87,3 +87,16 @@ impl Drop for Child {
         self.kill();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_read_past_its_name() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        assert_eq!(stat_field(me, 4), Some(nix::unistd::getppid().to_string()));
+        assert!(start_time(me).is_some());
+        assert_eq!(start_time(i32::MAX), None);
+    }
+}

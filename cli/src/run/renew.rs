@@ -50,3 +50,44 @@ impl Renewals {
         self.due.fill(None);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: i64) -> Timestamp {
+        Timestamp::from_secs(secs)
+    }
+
+    fn of(ends_at: i64) -> Renewals {
+        Renewals { due: vec![None, None], ends_at: at(ends_at) }
+    }
+
+    #[test]
+    fn a_credential_is_renewed_after_two_thirds_of_its_life_unless_the_task_ends_first() {
+        let mut renewals = of(3600);
+        renewals.renewed(0, at(900), at(0));
+        renewals.renewed(1, at(3600), at(0));
+        assert_eq!(renewals.next(), Some((0, at(600))));
+        renewals.renewed(0, at(3600), at(600));
+        assert_eq!(renewals.next(), None);
+    }
+
+    #[test]
+    fn what_failed_is_tried_again_until_it_has_expired() {
+        let mut renewals = of(3600);
+        assert!(!renewals.failed(0, at(900), at(600)));
+        assert_eq!(renewals.next(), Some((0, at(630))));
+        assert!(!renewals.failed(0, at(900), at(899)));
+        assert_eq!(renewals.next(), Some((0, at(900))));
+        assert!(renewals.failed(0, at(900), at(900)));
+        assert_eq!(renewals.next(), None);
+    }
+
+    #[test]
+    fn a_credential_that_lives_no_time_is_not_asked_for_without_end() {
+        let mut renewals = of(3600);
+        renewals.renewed(0, at(100), at(100));
+        assert_eq!(renewals.next(), Some((0, at(101))));
+    }
+}

@@ -82,3 +82,55 @@ pub fn substitute(text: &str, dir: &Path) -> String {
 
 /// How the private directory is spelled in masks and placements.
 pub const DIR: &str = "${DIR}";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(inherited: &[(&str, &str)], masks: &str, placed: &[(&str, &str)], keep: &[&str]) -> Variables {
+        let inherited: Variables = inherited.iter().map(|(n, v)| (n.into(), v.into())).collect();
+        let placed = placed.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+        let keep: Vec<String> = keep.iter().map(ToString::to_string).collect();
+        Surroundings {
+            inherited: &inherited,
+            masks: &super::masks(masks).unwrap(),
+            placed: &placed,
+            keep: &keep,
+            dir: Path::new("/shm/errand-1"),
+            task_id: "task",
+            endpoint_socket: Path::new("/run/agent.sock"),
+        }
+        .environment()
+    }
+
+    fn value<'a>(env: &'a Variables, name: &str) -> Option<&'a str> {
+        env.get(OsStr::new(name)).map(|v| v.to_str().unwrap())
+    }
+
+    #[test]
+    fn later_wins_inherited_mask_set_placement_keep_own() {
+        let masks = r#"[{"env":["A","B","C","D*"],"set":{"B":"${DIR}/b","C":"set"}}]"#;
+        let mine = [("A", "me"), ("B", "me"), ("C", "me"), ("DX", "me"), ("E", "me"), ("ERRAND_DIR", "me")];
+        let env = environment(&mine, masks, &[("C", "placed"), ("DX", "placed")], &["DX"]);
+        assert_eq!(value(&env, "A"), None);
+        assert_eq!(value(&env, "B"), Some("/shm/errand-1/b"));
+        assert_eq!(value(&env, "C"), Some("placed"));
+        assert_eq!(value(&env, "DX"), Some("me"), "kept on request");
+        assert_eq!(value(&env, "E"), Some("me"), "not a credential");
+        assert_eq!(value(&env, "ERRAND_DIR"), Some("/shm/errand-1"));
+        assert_eq!(value(&env, "SPIFFE_ENDPOINT_SOCKET"), Some("unix:///run/agent.sock"));
+    }
+
+    #[test]
+    fn a_kept_variable_that_was_not_set_is_not_set_by_a_mask_either() {
+        let masks = r#"[{"env":[],"set":{"AWS_CONFIG_FILE":"${DIR}/none"}}]"#;
+        assert_eq!(value(&environment(&[], masks, &[], &["AWS_CONFIG_FILE"]), "AWS_CONFIG_FILE"), None);
+        assert!(value(&environment(&[], masks, &[], &[]), "AWS_CONFIG_FILE").is_some());
+    }
+
+    #[test]
+    fn an_unreadable_list_of_masks_is_an_error_and_an_empty_one_is_not() {
+        assert!(super::masks("{").is_err());
+        assert!(super::masks("").unwrap().is_empty());
+    }
+}

@@ -9,14 +9,18 @@
 use nix::{
     errno::Errno,
     libc::{self, c_char, c_int},
-    sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, raise, sigaction},
+    sys::{
+        signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, raise, sigaction},
+        wait::{Id, WaitPidFlag, WaitStatus, waitid},
+    },
     unistd::{Pid, pipe2},
 };
 use std::{
     ffi::CString,
-    io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    io::{self, Read},
+    os::fd::{AsRawFd, OwnedFd},
     ptr,
+    sync::mpsc,
 };
 use tokio::io::unix::AsyncFd;
 
@@ -25,8 +29,12 @@ use tokio::io::unix::AsyncFd;
 pub struct Image {
     /// Opened for reading, close-on-exec.
     pub file: OwnedFd,
+    /// The path it was found by: what a script is executed as, so that it finds itself and its neighbours by `$0`.
+    pub path: CString,
     pub argv: Vec<CString>,
     pub env: Vec<CString>,
+    /// Stop it before its first instruction. Not for a file that changes privileges: the kernel would not let it.
+    pub hold: bool,
 }
 
 /// A child that waits before it executes.
@@ -35,17 +43,73 @@ pub struct Forked {
     pub pid: Pid,
     /// One byte lets it go on; closed without one it exits.
     pub gate: OwnedFd,
-    /// Closed by a successful exec; else carries errno in native byte order.
-    pub report: OwnedFd,
+    /// After the exec: `None`, and the program stands still until `release` is dropped; or why there was none.
+    pub executed: tokio::sync::oneshot::Receiver<Option<Errno>>,
+    pub release: mpsc::Sender<()>,
 }
 
-/// `fd` again, close-on-exec, with a number of at least `lowest`.
-pub fn duplicate_above(fd: BorrowedFd<'_>, lowest: i32) -> io::Result<OwnedFd> {
-    Ok(rustix::io::fcntl_dupfd_cloexec(fd, lowest)?)
+/// Forks, on a thread of its own that stays until the program runs: the kernel lets only the thread that forked hold
+/// the child at its exec. The child has the caller's signal mask and the default action for every signal not ignored.
+pub fn fork_waiting(image: Image) -> io::Result<Forked> {
+    let (forked_tx, forked_rx) = mpsc::channel();
+    let (executed_tx, executed) = tokio::sync::oneshot::channel();
+    let (release, released) = mpsc::channel::<()>();
+    std::thread::Builder::new().name("cmd".into()).spawn(move || {
+        let (pid, gate, report) = match fork(&image) {
+            Ok(forked) => forked,
+            // Whoever asked has gone away: nothing was started.
+            Err(error) => return drop(forked_tx.send(Err(error))),
+        };
+        drop(image);
+        if forked_tx.send(Ok((pid, gate))).is_err() {
+            return;
+        }
+        let (held, errno) = follow_exec(pid, report);
+        let _ = executed_tx.send(errno);
+        // Disconnected counts as released: CMD must never be left standing.
+        let _ = released.recv();
+        if held {
+            // SAFETY: PTRACE_DETACH on a child that this thread traces and that is stopped; no memory is passed.
+            unsafe { libc::ptrace(libc::PTRACE_DETACH, pid.as_raw(), 0, 0) };
+        }
+    })?;
+    let (pid, gate) = forked_rx.recv().map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))??;
+    Ok(Forked { pid, gate, executed, release })
 }
 
-/// Forks. The child has this thread's signal mask and the default action for every signal that is not ignored.
-pub fn fork_waiting(image: &Image) -> io::Result<Forked> {
+/// Reads what the child reports, and waits for its exec to stop it. Answers whether it is held, and errno if it failed.
+fn follow_exec(pid: Pid, report: OwnedFd) -> (bool, Option<Errno>) {
+    let mut report = std::fs::File::from(report);
+    let mut traced = [0u8];
+    let traced = report.read_exact(&mut traced).is_ok() && traced == *TRACED;
+    let held = traced && stopped_at_exec(pid);
+    let mut errno = Vec::new();
+    let _ = report.read_to_end(&mut errno);
+    let errno = <[u8; 4]>::try_from(errno.as_slice()).ok().map(|raw| Errno::from_raw(i32::from_ne_bytes(raw)));
+    (held, errno)
+}
+
+/// Waits until the traced child stops at its exec; signals that arrive before are passed on. `false`: it exited.
+fn stopped_at_exec(pid: Pid) -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WSTOPPED | WaitPidFlag::WNOWAIT;
+    loop {
+        match waitid(Id::Pid(pid), flags) {
+            Ok(WaitStatus::Stopped(_, Signal::SIGTRAP) | WaitStatus::PtraceEvent(..)) => return true,
+            Ok(WaitStatus::Stopped(_, signal)) => {
+                // SAFETY: PTRACE_CONT on a child that this thread traces and that is stopped; no memory is passed.
+                unsafe { libc::ptrace(libc::PTRACE_CONT, pid.as_raw(), 0, signal as c_int) };
+            }
+            Err(Errno::EINTR) => {}
+            _ => return false,
+        }
+    }
+}
+
+/// What the child says before its exec: whether it will stop there.
+const TRACED: &[u8; 1] = b"t";
+const NOT_TRACED: &[u8; 1] = b"n";
+
+fn fork(image: &Image) -> io::Result<(Pid, OwnedFd, OwnedFd)> {
     let pointers =
         |list: &[CString]| -> Vec<*const c_char> { list.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect() };
     let (argv, env) = (pointers(&image.argv), pointers(&image.env));
@@ -57,7 +121,9 @@ pub fn fork_waiting(image: &Image) -> io::Result<Forked> {
     let plan = Plan {
         argv: argv.as_ptr(),
         env: env.as_ptr(),
+        path: image.path.as_ptr(),
         file: image.file.as_raw_fd(),
+        hold: image.hold,
         gate_read: gate_read.as_raw_fd(),
         gate_write: gate.as_raw_fd(),
         report: report_write.as_raw_fd(),
@@ -72,14 +138,16 @@ pub fn fork_waiting(image: &Image) -> io::Result<Forked> {
     }
     let outcome = Errno::result(pid);
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&mask), None)?;
-    Ok(Forked { pid: Pid::from_raw(outcome?), gate, report })
+    Ok((Pid::from_raw(outcome?), gate, report))
 }
 
 /// Everything the child needs, made before the fork.
 struct Plan<'a> {
     argv: *const *const c_char,
     env: *const *const c_char,
+    path: *const c_char,
     file: c_int,
+    hold: bool,
     gate_read: c_int,
     gate_write: c_int,
     report: c_int,
@@ -91,7 +159,7 @@ struct Plan<'a> {
 /// # Safety
 /// To be called in a freshly forked child only; `plan`'s arrays end in NULL and its strings in NUL.
 unsafe fn execute(plan: &Plan<'_>) -> ! {
-    // SAFETY: sigaction, signal, close, sigprocmask, read, fcntl, execveat (a bare system call), write and _exit are
+    // SAFETY: sigaction, signal, close, sigprocmask, read, ptrace, execve, execveat (bare system calls), write and _exit are
     // async-signal-safe; every buffer is on this stack or was made before the fork.
     unsafe {
         for signal in 1..=libc::SIGRTMAX() {
@@ -113,11 +181,14 @@ unsafe fn execute(plan: &Plan<'_>) -> ! {
                 _ => libc::_exit(super::failure::OWN),
             }
         }
+        // Refused where this process is traced itself or tracing is forbidden: then it runs at once.
+        let traced = plan.hold && libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) == 0;
+        let says = if traced { TRACED } else { NOT_TRACED };
+        libc::write(plan.report, says.as_ptr().cast(), says.len());
         exec_file(plan);
         if *libc::__errno_location() == libc::ENOENT {
-            // A script: its interpreter opens `/dev/fd/N`, so the descriptor must outlive the exec.
-            libc::fcntl(plan.file, libc::F_SETFD, 0);
-            exec_file(plan);
+            // A script: by descriptor its interpreter would be told `/dev/fd/N`, and it would not know its own name.
+            libc::execve(plan.path, plan.argv, plan.env);
         }
         let errno: c_int = *libc::__errno_location();
         libc::write(plan.report, (&raw const errno).cast(), size_of::<c_int>());

@@ -180,10 +180,14 @@ async fn operator(verb: Verb, ctx: &Ctx) -> Result<i32> {
     }
 }
 
-/// One thread is enough for one question and its answer.
+/// One thread is enough for one question and its answer. A read that still waits for somebody else (a terminal, a
+/// child's pipe) does not hold the exit.
 fn wait<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|e| error::CliError::failed(format!("cannot start: {e}")))?.block_on(work)
+    let runtime = runtime.map_err(|e| error::CliError::failed(format!("cannot start: {e}")))?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_background();
+    done
 }
 
 /// The list under `key` of an answer; none when there is none.

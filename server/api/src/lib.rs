@@ -30,7 +30,11 @@ pub struct Api {
     pub admin: Arc<dyn Admin>,
     pub metrics: Arc<metrics::Metrics>,
     limits: Arc<GrpcLimits>,
+    before_reply: Option<Hook>,
 }
+
+/// A step that is watched from outside. None in production.
+type Hook = Arc<dyn Fn() + Send + Sync>;
 
 /// What an operator asks of the composition itself (keys, targets' own texts): implemented by the daemon, which alone
 /// knows the adapters.
@@ -75,7 +79,12 @@ impl Api {
         admin: Arc<dyn Admin>,
         metrics: Arc<metrics::Metrics>,
     ) -> Self {
-        Self { service, verifiers: verifiers.into(), admin, metrics, limits: Arc::default() }
+        Self { service, verifiers: verifiers.into(), admin, metrics, limits: Arc::default(), before_reply: None }
+    }
+
+    /// Calls `hook` each time the token endpoint is about to answer with a credential.
+    pub fn before_reply(self, hook: Option<Arc<dyn Fn() + Send + Sync>>) -> Self {
+        Self { before_reply: hook, ..self }
     }
 
     /// The admin socket: the registration and node APIs, and `/v1` for everything else.

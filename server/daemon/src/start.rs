@@ -48,6 +48,8 @@ type WrapTarget = Arc<dyn Fn(Arc<dyn Target>) -> Arc<dyn Target> + Send + Sync>;
 pub struct Decorators {
     pub ledger: Option<WrapLedger>,
     pub target: Option<WrapTarget>,
+    /// Called when the token endpoint has a credential and is about to answer.
+    pub reply: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -134,7 +136,7 @@ impl Server {
         let registry = Arc::new(Registry::builtin());
         let ports = ports(&config, &machine, &store, ledger, &rotator, &registry, decorators.target);
         let service = Service::load(ports, settings(&config, &addresses, &registry)).await?;
-        let api = api(&config, &service, &store, &rotator, &registry)?;
+        let api = api(&config, &service, &store, &rotator, &registry)?.before_reply(decorators.reply);
         let running = Running {
             addresses,
             service: service.clone(),

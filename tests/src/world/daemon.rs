@@ -5,7 +5,7 @@ use nix::{sys::signal::Signal, unistd::Pid};
 use std::{
     fs::OpenOptions,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 use testkit::poll;
@@ -17,6 +17,8 @@ pub struct Daemon {
     args: Vec<String>,
     home: PathBuf,
     log: PathBuf,
+    /// Length of the log when it was started last.
+    log_before: usize,
     child: Option<Child>,
 }
 
@@ -24,7 +26,7 @@ impl Daemon {
     /// Starts `errand ARGS`; its log is appended to `log`.
     pub fn start(args: &[&str], home: &Path, log: PathBuf) -> Self {
         let args = args.iter().map(ToString::to_string).collect();
-        let mut daemon = Self { args, home: home.into(), log, child: None };
+        let mut daemon = Self { args, home: home.into(), log, log_before: 0, child: None };
         daemon.start_again();
         daemon
     }
@@ -32,6 +34,7 @@ impl Daemon {
     /// Starts it once more after it was killed.
     pub fn start_again(&mut self) {
         assert!(self.child.is_none(), "it runs already");
+        self.log_before = self.log().len();
         let log = OpenOptions::new().create(true).append(true).open(&self.log).expect("the log opens");
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(errand_binary()).args(&self.args);
@@ -49,16 +52,12 @@ impl Daemon {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// Waits until `ready` holds; its own end before that is a failure with its log.
-    pub async fn until(&mut self, what: &str, mut ready: impl AsyncFnMut() -> bool) {
-        let mut gone = None;
-        let child = self.child.as_mut().expect("it runs");
-        let ok = poll::holds_within(super::SOON, async || {
-            gone = child.try_wait().expect("a child can be waited for");
-            gone.is_some() || ready().await
-        })
-        .await;
-        assert!(ok && gone.is_none(), "{:?}: {what}: {gone:?}\n{}", self.args, self.log());
+    /// Waits until it says that it is ready; its own end before that is a failure with its log.
+    pub async fn ready(&mut self) {
+        let pid = self.pid();
+        let said = async || self.log()[self.log_before..].lines().any(|l| l.starts_with("ready"));
+        let settled = poll::holds_within(super::SOON, async || !super::errand::runs(pid) || said().await).await;
+        assert!(settled && super::errand::runs(pid), "{:?} is not ready:\n{}", self.args, self.log());
     }
 
     /// SIGKILL: no chance to put anything in order.
@@ -74,17 +73,12 @@ impl Daemon {
         let mut child = self.child.take().expect("it runs");
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid fits"));
         nix::sys::signal::kill(pid, Signal::SIGTERM).expect("it can be signalled");
-        let mut ended: Option<ExitStatus> = None;
-        let stopped = poll::holds_within(STOPS_WITHIN, async || {
-            ended = child.try_wait().expect("a child can be waited for");
-            ended.is_some()
-        })
-        .await;
+        let stopped = poll::holds_within(STOPS_WITHIN, async || !super::errand::runs(pid.as_raw())).await;
         if !stopped {
             let _ = child.kill();
-            let _ = child.wait();
         }
-        assert!(ended.is_some_and(|e| e.success()), "{:?} ended with {ended:?}:\n{}", self.args, self.log());
+        let ended = child.wait().expect("a child can be waited for");
+        assert!(stopped && ended.success(), "{:?} ended with {ended}:\n{}", self.args, self.log());
     }
 }
 

@@ -82,12 +82,10 @@ impl World {
         format!("unix:uid:{}", nix::unistd::geteuid())
     }
 
-    /// An entry for `name`; answers its id.
+    /// An entry for `name` on the only node; answers its id.
     pub async fn register(&self, name: &str, selector: &str) -> String {
         let id = self.workload(name);
-        let parent = self.node.id().await;
-        let args = ["entry", "create", "--spiffe-id", &id, "--parent-id", &parent, "--selector", selector];
-        let made = self.operator(args).await;
+        let made = self.operator(["entry", "create", "--spiffe-id", &id, "--selector", selector]).await;
         let made = made.get("entries").and_then(|e| e.get(0)).unwrap_or(&made);
         made["id"].as_str().unwrap_or_else(|| panic!("an entry has an id: {made}")).to_string()
     }

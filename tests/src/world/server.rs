@@ -9,7 +9,7 @@ use std::{path::Path, sync::Arc};
 pub struct Server(Inner);
 
 enum Inner {
-    Here(Option<Running>),
+    Here(Box<Running>),
     Process(Daemon),
 }
 
@@ -20,14 +20,14 @@ impl Server {
         let server = match place {
             Where::Here => {
                 super::node::say_why();
-                Self(Inner::Here(Some(Self::run(&text).await)))
+                Self(Inner::Here(Box::new(Self::run(&text).await)))
             }
             Where::Processes => {
                 let config = layout.write("server.toml", &text);
                 let (home, log) = (layout.dir().join("home"), layout.dir().join("server.log"));
-                let mut server = Self(Inner::Process(Daemon::start(&["server", "run", "--config", &config], &home, log)));
-                server.answers().await;
-                server
+                let mut daemon = Daemon::start(&["server", "run", "--config", &config], &home, log);
+                daemon.ready().await;
+                Self(Inner::Process(daemon))
             }
         };
         let shown = Command::new(layout, Path::new("/nonexistent")).args(["bundle", "show"]).to_end().await.exited(0);
@@ -41,22 +41,11 @@ impl Server {
         server_daemon::Server::start_with(config, machine, Decorators::default()).await.expect("the server starts")
     }
 
-    async fn answers(&mut self) {
-        let Inner::Process(daemon) = &mut self.0 else { return };
-        let before = daemon.log().lines().filter(|l| l.starts_with("ready")).count();
-        let path = daemon.log_path();
-        let ready = async || {
-            let text = std::fs::read_to_string(&path).unwrap_or_default();
-            text.lines().filter(|l| l.starts_with("ready")).count() > before
-        };
-        daemon.until("the server says that it is ready", ready).await;
-    }
-
     /// The server in this process.
     pub fn here(&self) -> &Running {
         match &self.0 {
-            Inner::Here(Some(running)) => running,
-            _ => panic!("the server does not run in this process"),
+            Inner::Here(running) => running,
+            Inner::Process(_) => panic!("the server does not run in this process"),
         }
     }
     /// The server's process.
@@ -77,16 +66,17 @@ impl Server {
     /// Starts the killed server again on the same data and ports.
     pub async fn start_again(&mut self) {
         match &mut self.0 {
-            Inner::Process(daemon) => daemon.start_again(),
+            Inner::Process(daemon) => {
+                daemon.start_again();
+                daemon.ready().await;
+            }
             Inner::Here(_) => panic!("only a server that was killed is started again"),
         }
-        self.answers().await;
     }
 
     pub async fn stop(self) {
         match self.0 {
-            Inner::Here(Some(running)) => running.stop().await,
-            Inner::Here(None) => {}
+            Inner::Here(running) => running.stop().await,
             Inner::Process(daemon) => daemon.stop().await,
         }
     }

@@ -1,6 +1,8 @@
 //! A trust domain's signing authority, for one test.
 
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+};
 
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,

@@ -70,9 +70,7 @@ async fn exchange(
         return std::future::pending().await;
     }
     let (status, answer) = match script.refusals.get(&role) {
-        Some((error, description, status)) => {
-            (*status, json!({ "error": error, "error_description": description }))
-        }
+        Some((error, description, status)) => (*status, json!({ "error": error, "error_description": description })),
         None => (200, granted(&shared, &role)),
     };
     Ok(Response::builder().status(status).body(Full::from(answer.to_string())).unwrap())

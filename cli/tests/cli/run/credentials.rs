@@ -13,7 +13,10 @@ fn variables(text: &str) -> BTreeMap<&str, &str> {
 #[tokio::test]
 async fn variables_and_files_are_in_place_and_private() {
     let fake = Fake::start(Script::default()).await;
-    let finished = finish(fake.shell("env; stat -c 'mode_dir=%a' $ERRAND_DIR; stat -c 'mode_file=%a' $PGPASSFILE; echo line=$(cat $PGPASSFILE)")).await;
+    let finished = finish(fake.shell(
+        "env; stat -c 'mode_dir=%a' $ERRAND_DIR; stat -c 'mode_file=%a' $PGPASSFILE; echo line=$(cat $PGPASSFILE)",
+    ))
+    .await;
     let env = variables(&finished.stdout);
     assert_eq!((env["PGHOST"], env["PGUSER"], env["PGDATABASE"]), ("orders.internal", "kim_r", "orders"));
     assert_eq!(env["DATABASE_URL"], "postgres://kim_r@orders.internal:5432/orders");
@@ -47,6 +50,18 @@ async fn the_intent_and_the_length_of_the_task_are_passed_on() {
 }
 
 #[tokio::test]
+async fn a_task_without_a_stated_intent_says_what_it_runs_and_never_with_which_arguments() {
+    let fake = Fake::start(Script::default()).await;
+    finish(fake.run(&["/bin/echo", "--password=s3cret"])).await;
+    finish(fake.errand(&["exchange", "orders-db/readonly"])).await;
+    let seen = fake.seen();
+    assert_eq!(
+        (seen.starts[0].intent.as_str(), seen.starts[1].intent.as_str()),
+        ("run echo", "exchange orders-db/readonly")
+    );
+}
+
+#[tokio::test]
 async fn a_password_is_in_a_url_only_when_asked_for() {
     let fake = Fake::start(Script::default()).await;
     let args = ["run", "--password-in-url", "--grant", "orders-db/readonly", "--", "sh", "-c", "echo $DATABASE_URL"];
@@ -75,11 +90,21 @@ async fn two_grants_of_a_kind_share_files_and_leave_single_valued_variables_out(
 /// One secret of each kind as a developer has it, and the masks of the kinds.
 fn developers() -> (BTreeMap<&'static str, &'static str>, serde_json::Value) {
     let planted = BTreeMap::from([
-        ("PGPASSWORD", "mine"), ("PGSERVICE", "mine"), ("PGPASSFILE", "/home/kim/.pgpass"), ("PGHOSTADDR", "10.0.0.1"),
-        ("MYSQL_PWD", "mine"), ("REDISCLI_AUTH", "mine"), ("SSH_AUTH_SOCK", "/tmp/mine"),
-        ("AWS_ACCESS_KEY_ID", "mine"), ("AWS_SECRET_ACCESS_KEY", "mine"), ("AWS_PROFILE", "mine"),
-        ("GOOGLE_APPLICATION_CREDENTIALS", "/home/kim/key.json"), ("AZURE_CLIENT_SECRET", "mine"),
-        ("KUBECONFIG", "/home/kim/.kube/config"), ("GH_TOKEN", "mine"), ("ERRAND_CRED_OTHER_FILE", "/outer/task"),
+        ("PGPASSWORD", "mine"),
+        ("PGSERVICE", "mine"),
+        ("PGPASSFILE", "/home/kim/.pgpass"),
+        ("PGHOSTADDR", "10.0.0.1"),
+        ("MYSQL_PWD", "mine"),
+        ("REDISCLI_AUTH", "mine"),
+        ("SSH_AUTH_SOCK", "/tmp/mine"),
+        ("AWS_ACCESS_KEY_ID", "mine"),
+        ("AWS_SECRET_ACCESS_KEY", "mine"),
+        ("AWS_PROFILE", "mine"),
+        ("GOOGLE_APPLICATION_CREDENTIALS", "/home/kim/key.json"),
+        ("AZURE_CLIENT_SECRET", "mine"),
+        ("KUBECONFIG", "/home/kim/.kube/config"),
+        ("GH_TOKEN", "mine"),
+        ("ERRAND_CRED_OTHER_FILE", "/outer/task"),
     ]);
     let masks = json!([
         { "env": ["PGPASSWORD", "PGSERVICE", "PGPASSFILE", "PGHOSTADDR", "PGHOST"], "set": { "PGPASSFILE": "${DIR}/pgpass" } },
@@ -112,7 +137,8 @@ async fn a_developers_credentials_of_each_kind_never_win() {
 async fn keep_env_restores_one_variable_and_no_other() {
     let (planted, masks) = developers();
     let fake = Fake::start(Script { masks, ..Script::default() }).await;
-    let args = ["run", "--keep-env", "GH_TOKEN", "--keep-env", "KUBECONFIG", "--grant", "orders-db/readonly", "--", "env"];
+    let args =
+        ["run", "--keep-env", "GH_TOKEN", "--keep-env", "KUBECONFIG", "--grant", "orders-db/readonly", "--", "env"];
     let mut command = fake.errand(&args);
     command.envs(&planted);
     let finished = finish(command).await;

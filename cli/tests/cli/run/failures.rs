@@ -76,7 +76,9 @@ async fn a_denied_grant_gives_77_and_says_what_the_server_said() {
 #[tokio::test]
 async fn another_refusal_gives_1() {
     let mut script = Script::default();
-    script.refusals.insert("orders-db/readonly".into(), ("invalid_target".into(), "there is no such target".into(), 400));
+    script
+        .refusals
+        .insert("orders-db/readonly".into(), ("invalid_target".into(), "there is no such target".into(), 400));
     let fake = Fake::start(script).await;
     assert_eq!(finish(fake.shell(RAN)).await.status, 1);
     assert!(!ran(&fake));

@@ -28,6 +28,9 @@ async fn token(
     match exchange(&api, &peer, uri.query(), &headers, body).await {
         Ok(answer) => {
             api.metrics.exchanged("ok");
+            if let Some(hook) = &api.before_reply {
+                hook();
+            }
             no_store(StatusCode::OK, Json(answer))
         }
         Err(error) => {

@@ -1,0 +1,73 @@
+//! An attested node: what an agent is to the server, without an agent's own work in the way of the measurement.
+
+use super::{channel, keys::Key, tls};
+use crate::house::House;
+use anyhow::{Context, Result};
+use proto_wire::{
+    errand::v1::{StartTaskRequest, node_client::NodeClient},
+    spire::api::{
+        server::{
+            agent::v1::{
+                AgentX509svidParams, AttestAgentRequest, agent_client::AgentClient, attest_agent_request as ask,
+                attest_agent_response as answer,
+            },
+            svid::v1::svid_client::SvidClient,
+        },
+        types::{AttestationData, Selector, Spiffeid},
+    },
+};
+use tonic::transport::Channel;
+
+/// Its connection is one, and kept.
+pub struct Node {
+    pub id: Spiffeid,
+    pub svids: SvidClient<Channel>,
+    tasks: NodeClient<Channel>,
+}
+
+/// A task with all that an exchange needs.
+pub struct TaskIdentity {
+    pub chain: tls::Chain,
+    pub key: Vec<u8>,
+    /// The task's JWT-SVID for the token endpoint.
+    pub subject_token: String,
+}
+
+impl Node {
+    /// Attests with a fresh join token, then comes back with its own SVID.
+    pub async fn attest(house: &House) -> Result<Self> {
+        let token = house.join_token(None).await?;
+        let key = Key::generate()?;
+        let nobody = channel::over_tls(house.grpc, tls::config(&house.ca, None, b"h2")?).await?;
+        let first = AttestAgentRequest {
+            step: Some(ask::Step::Params(ask::Params {
+                data: Some(AttestationData { r#type: "join_token".into(), payload: token.into_bytes() }),
+                params: Some(AgentX509svidParams { csr: key.csr.clone() }),
+            })),
+        };
+        let mut answers = AgentClient::new(nobody).attest_agent(tokio_stream::once(first)).await?.into_inner();
+        let step = answers.message().await?.and_then(|m| m.step);
+        let Some(answer::Step::Result(result)) = step else { anyhow::bail!("the server did not attest: {step:?}") };
+        let svid = result.svid.context("an attested node has an SVID")?;
+        let config = tls::config(&house.ca, Some((&svid.cert_chain, &key.pkcs8)), b"h2")?;
+        let kept = channel::over_tls(house.grpc, config).await?;
+        Ok(Self { id: svid.id.context("an SVID has an id")?, svids: SvidClient::new(kept.clone()), tasks: NodeClient::new(kept) })
+    }
+
+    /// Starts a task held by its key, without grants.
+    pub async fn start_task(&mut self, entry_id: &str) -> Result<TaskIdentity> {
+        let key = Key::generate()?;
+        let request = StartTaskRequest {
+            entry_id: entry_id.into(),
+            intent: "measure".into(),
+            ttl_seconds: 600,
+            handle: true,
+            selectors: vec![Selector { r#type: "unix".into(), value: "uid:0".into() }],
+            csr: key.csr,
+            ..StartTaskRequest::default()
+        };
+        let started = self.tasks.start_task(request).await?.into_inner();
+        let chain = started.svid.context("a started task has an SVID")?.cert_chain;
+        Ok(TaskIdentity { chain, key: key.pkcs8, subject_token: started.subject_token })
+    }
+}

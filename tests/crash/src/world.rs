@@ -1,0 +1,125 @@
+//! A server's surroundings on disk, kept over its deaths: configuration, store, key, policy, and what clients saw.
+
+use crate::{evidence::Sources, seen::SeenLog};
+use proto_types::{Entry, EntryId, Selector, SpiffeId, Timestamp, id::parse_spiffe_id};
+use serde::{Deserialize, Serialize};
+use server_daemon::{Addresses, ServerConfig};
+use server_service::Service;
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tempfile::TempDir;
+use testkit::postgres::PostgresFixture;
+
+/// The entry of the one workload.
+pub const ENTRY: &str = "planner";
+/// The roles its tasks are granted.
+pub const ROLES: [&str; 2] = ["orders-db/readonly", "orders-db/writer"];
+
+/// Where a started server answers, and how the one agent attests while it has not.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Hello {
+    pub grpc: SocketAddr,
+    pub mtls: SocketAddr,
+    pub admin: PathBuf,
+    pub join_token: Option<String>,
+}
+
+/// One installation.
+pub struct World {
+    dir: TempDir,
+    target_url: String,
+    pub seen: SeenLog,
+}
+
+impl World {
+    /// A new one, with `orders-db` in this PostgreSQL.
+    pub fn new(pg: &PostgresFixture) -> Self {
+        let dir = tempfile::Builder::new().prefix("errand-crash-").tempdir().expect("a temporary directory");
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        let text = format!(
+            "[server]\ntrust_domain = \"example.org\"\ndata_dir = {:?}\n[admin]\nsocket = {:?}\n\
+             operators = {{ \"{}\" = \"kim\" }}\n[authority]\nkek_file = {:?}\n\
+             [grpc]\nlisten = \"127.0.0.1:0\"\n[http]\nissuer = \"https://errand.example.org\"\nlisten = \"127.0.0.1:0\"\n\
+             [http.mtls]\nlisten = \"127.0.0.1:0\"\n[http.public]\nlisten = \"127.0.0.1:0\"\n\
+             [telemetry]\nmetrics_listen = \"127.0.0.1:0\"\n[policy]\nfiles = [{:?}]\n{}",
+            at("data"),
+            at("server.sock"),
+            nix::unistd::geteuid(),
+            at("kek"),
+            at("crash.cedar"),
+            pg.target_toml("orders-db"),
+        );
+        let policy = "@id(\"crash\")\npermit (principal == Workload::\"spiffe://example.org/agents/planner\", action, resource);\n";
+        fs::write(dir.path().join("crash.cedar"), policy).expect("write");
+        fs::write(dir.path().join("server.toml"), text).expect("write");
+        let seen = SeenLog::open(&dir.path().join("seen.jsonl")).expect("the log opens");
+        Self { target_url: pg.superuser_url(pg.database()), dir, seen }
+    }
+
+    pub fn config_file(&self) -> PathBuf {
+        self.dir.path().join("server.toml")
+    }
+    pub fn config(&self) -> ServerConfig {
+        ServerConfig::load(&self.config_file()).unwrap_or_else(|problems| panic!("{problems:?}"))
+    }
+    pub fn log_file(&self) -> PathBuf {
+        self.dir.path().join("server.log")
+    }
+    /// What the server said; for a test that failed.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+    pub fn store(&self) -> PathBuf {
+        self.dir.path().join("data/errand.db")
+    }
+    /// Where the checker looks. The journal is there once it was [exported](crate::client::export).
+    pub fn sources(&self) -> Sources {
+        let at = |name: &str| self.dir.path().join(name);
+        let target_url = self.target_url.clone();
+        Sources { seen: at("seen.jsonl"), journal: at("export.jsonl"), store: self.store(), target_url }
+    }
+    /// Leaves everything where it is, for a look at what went wrong.
+    pub fn keep(self) -> PathBuf {
+        self.dir.keep()
+    }
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+/// What the server needs once: the workload's entry, and a token while no agent has attested.
+pub async fn seed(service: &Service, addresses: &Addresses) -> Hello {
+    let id = |path: &str| parse_spiffe_id(&format!("spiffe://example.org{path}")).expect("a SPIFFE ID");
+    let mut join_token = None;
+    if service.read(|s| s.nodes.is_empty()) {
+        let entry = entry(id("/agents/planner"), id("/node"));
+        service.entry_create(entry, None).await.expect("the entry is created");
+        let token = service.join_token(Duration::from_secs(600), None, Some(id("/node")), None).await;
+        join_token = Some(token.expect("a join token is made").0.expose().clone());
+    }
+    Hello { grpc: addresses.grpc, mtls: addresses.mtls, admin: addresses.admin_socket.clone(), join_token }
+}
+
+fn entry(spiffe_id: SpiffeId, parent_id: SpiffeId) -> Entry {
+    Entry {
+        id: EntryId::new(ENTRY).expect("an id"),
+        spiffe_id,
+        parent_id,
+        selectors: vec![Selector::new("unix", "uid:1000").expect("a selector")],
+        x509_svid_ttl: 0,
+        jwt_svid_ttl: 0,
+        federates_with: Vec::new(),
+        dns_names: Vec::new(),
+        hint: String::new(),
+        admin: false,
+        downstream: false,
+        store_svid: false,
+        expires_at: 0,
+        revision: 0,
+        created_at: Timestamp::default(),
+    }
+}

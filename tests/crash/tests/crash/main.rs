@@ -1,0 +1,11 @@
+//! What a server that dies leaves behind, and what a race leaves behind: nothing that four accounts do not agree on.
+//!
+//! `ERRAND_SEED=n` runs one seed only, the one that a failure printed.
+
+mod down;
+mod kill;
+mod planted;
+mod process;
+mod race;
+mod scan;
+mod steps;

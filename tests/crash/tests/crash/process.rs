@@ -1,0 +1,76 @@
+//! One server process.
+
+use rand_chacha::{
+    ChaCha20Rng,
+    rand_core::{RngCore as _, SeedableRng as _},
+};
+use std::{fs::File, process::Stdio, time::Duration};
+use tests_crash::world::{Hello, World};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+};
+
+const START: Duration = Duration::from_secs(30);
+
+pub struct Server {
+    pub hello: Hello,
+    child: Child,
+}
+
+impl Server {
+    /// With `extra` arguments; panics with the log when it does not come up.
+    pub async fn start(world: &World, extra: &[String]) -> Self {
+        let log = File::options().create(true).append(true).open(world.log_file()).expect("the log opens");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_errand-crash"))
+            .arg("--config")
+            .arg(world.config_file())
+            .args(extra)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .expect("errand-crash starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let line = tokio::time::timeout(START, lines.next_line()).await.ok().and_then(Result::ok).flatten();
+        let hello = line.and_then(|l| serde_json::from_str(&l).ok());
+        Self { hello: hello.unwrap_or_else(|| panic!("the server did not start:\n{}", world.log())), child }
+    }
+
+    /// Whether it ends by itself within the limit.
+    pub async fn dies_within(&mut self, limit: Duration) -> bool {
+        tokio::time::timeout(limit, self.child.wait()).await.is_ok()
+    }
+
+    /// SIGKILL.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("it can be killed");
+    }
+}
+
+/// Randomness of one seed.
+pub struct Dice(ChaCha20Rng);
+
+impl Dice {
+    pub fn new(seed: u64) -> Self {
+        Self(ChaCha20Rng::seed_from_u64(seed))
+    }
+    /// From 1 to `n`.
+    pub fn roll(&mut self, n: u64) -> u64 {
+        1 + self.0.next_u64() % n
+    }
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for i in (1..items.len()).rev() {
+            items.swap(i, (self.roll(i as u64 + 1) - 1) as usize);
+        }
+    }
+}
+
+/// The seeds to run: `n` of them, or the one of `ERRAND_SEED`.
+pub fn seeds(n: u64) -> Vec<u64> {
+    match std::env::var("ERRAND_SEED") {
+        Ok(one) => vec![one.parse().expect("ERRAND_SEED is a number")],
+        Err(_) => (1..=n).collect(),
+    }
+}
