@@ -33,6 +33,8 @@ pub struct Errands {
     pub latencies: Latencies,
     /// The same statements by `psql` alone.
     pub psql_per_second: f64,
+    /// How many statements one errand is.
+    pub statements: usize,
 }
 
 #[derive(Clone)]
@@ -81,7 +83,7 @@ pub async fn run(house: &House, postgres: &PostgresFixture, total: usize) -> Res
     for processes in PSQLS {
         psql_per_second = psql_per_second.max(script.per_second(postgres, total, processes).await?);
     }
-    Ok(Errands { per_second, latencies, psql_per_second })
+    Ok(Errands { per_second, latencies, psql_per_second, statements: script.len() })
 }
 
 /// Errands to their very end.

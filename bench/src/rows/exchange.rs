@@ -3,7 +3,7 @@
 use crate::{
     client::{node::Node, token::TokenConnection},
     house::House,
-    load::{self, Caller, Load},
+    load::{self, Caller, Latencies, Load},
     stopwatch::Span,
 };
 use anyhow::Result;
@@ -22,7 +22,7 @@ impl Caller for TokenConnection {
 /// What there is of it, and how long one waits at [`OPEN_RATE`].
 pub struct Exchanges {
     pub closed: Load,
-    pub open: Load,
+    pub open: Latencies,
 }
 
 pub async fn task_tokens(house: &House, node: &mut Node, entry_id: &str, closed: Span, open: Span) -> Result<Exchanges> {

@@ -34,7 +34,7 @@ impl Found {
     }
 }
 
-/// Finds and opens `name`: the descriptor, close-on-exec, is what the launch socket carries and the child executes. With a slash in it, it is a path; otherwise the first executable file in `path_var`.
+/// Finds and opens `name`. With a slash in it, it is a path; otherwise the first executable file in `path_var`.
 pub fn find(name: &OsStr, path_var: Option<OsString>) -> Result<Found, Failure> {
     if name.is_empty() {
         return Err(Failure::command(NOT_FOUND, "CMD is empty"));

@@ -18,7 +18,7 @@ use nix::{
 use std::{
     ffi::CString,
     io::{self, Read},
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     ptr,
     sync::mpsc,
 };

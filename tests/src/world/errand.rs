@@ -4,7 +4,7 @@ use super::{Layout, binary::errand_binary};
 use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::Value;
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     process::Stdio,
     time::Duration,
 };
@@ -91,7 +91,7 @@ pub fn runs(pid: i32) -> bool {
 }
 
 /// Waits for a file that a command writes, and reads it.
-pub async fn written(path: &PathBuf) -> String {
+pub async fn written(path: &Path) -> String {
     let complete = async || std::fs::read_to_string(path).is_ok_and(|t| t.ends_with('\n'));
     poll::until(&format!("{} is written", path.display()), super::SOON, complete).await;
     std::fs::read_to_string(path).expect("it was there").trim_end().into()

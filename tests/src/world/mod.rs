@@ -19,13 +19,14 @@ mod workload;
 pub use binary::{cargo_build, errand_binary, target_dir};
 pub use daemon::Daemon;
 pub use database::Database;
-pub use errand::{Command, Finished, Started};
-pub use http::{Answer, https};
+pub use errand::{Command, Finished, Started, kill, runs, written};
+pub use http::{Answer, ClientIdentity, get, https};
 pub use layout::{Layout, TRUST_DOMAIN};
 pub use node::Node;
 pub use server::Server;
 pub use task::HeldTask;
 pub use token::Exchange;
+pub use workload::{first_svids, jwt_svid, svid_stream, svids_of};
 
 use serde_json::Value;
 use std::{path::Path, time::Duration};
@@ -86,7 +87,6 @@ impl World {
     pub async fn register(&self, name: &str, selector: &str) -> String {
         let id = self.workload(name);
         let made = self.operator(["entry", "create", "--spiffe-id", &id, "--selector", selector]).await;
-        let made = made.get("entries").and_then(|e| e.get(0)).unwrap_or(&made);
         made["id"].as_str().unwrap_or_else(|| panic!("an entry has an id: {made}")).to_string()
     }
 
@@ -161,7 +161,7 @@ impl World {
 /// A join token for one agent.
 pub async fn join_token(layout: &Layout) -> String {
     let made = operator(layout, ["node", "token"]).await;
-    made["value"].as_str().or(made["token"].as_str()).unwrap_or_else(|| panic!("a token in {made}")).to_string()
+    made["token"].as_str().unwrap_or_else(|| panic!("a token in {made}")).to_string()
 }
 
 async fn operator<'a>(layout: &Layout, args: impl IntoIterator<Item = &'a str>) -> Value {

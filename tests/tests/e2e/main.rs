@@ -3,4 +3,6 @@
 //! Each test names the invariants of ARCHITECTURE.md that it checks. One binary, so that the house is linked once.
 
 mod declared;
+mod masks;
+mod policy;
 mod run;

@@ -72,7 +72,7 @@ fn what_is_nearly_right_is_refused_with_what_to_write() {
         (GOOD.replace("/etc/errand", "etc/errand"), "absolute"),
         (GOOD.replace("server =", &format!("socket = \"/{}\"\nserver =", "x".repeat(107))), "107 bytes"),
         (GOOD.replace(":8081\", \"[", ":0\", \"["), "host:port"),
-        (GOOD.replace("\"hush\"", "\"hush\"\ntoken = \"hush\""), "line 8"),
+        (GOOD.replace("\"hush\"", "\"hush\"\ntoken = \"hush\""), "line 9"),
         (GOOD.replace("[agent]", "[agents]"), "[agent] is missing"),
         (String::new(), "[node_attestor] is missing"),
         ("x".repeat(2 << 20), "1 MiB"),

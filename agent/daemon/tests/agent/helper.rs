@@ -56,6 +56,11 @@ impl LaunchClient {
     }
 }
 
+/// A program that runs until its input is closed: with whoever started it, however that ends.
+pub fn patient() -> PathBuf {
+    std::fs::canonicalize("/bin/cat").unwrap()
+}
+
 /// A child that waits, then becomes another program.
 pub struct Waiting {
     pub child: Child,
@@ -73,6 +78,7 @@ impl Waiting {
             .envs(envs.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let (go, said) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
@@ -123,7 +129,7 @@ pub fn in_role(role: &'static str, socket: &Path) -> (PathBuf, Vec<&'static str>
     (std::env::current_exe().unwrap(), args, envs)
 }
 
-/// A launcher in a process of its own, with a task whose root sleeps. Says the task's id.
+/// A launcher in a process of its own, with a task whose root waits. Says the task's id.
 pub struct Launcher {
     child: Child,
     said: BufReader<ChildStdout>,
@@ -132,7 +138,7 @@ pub struct Launcher {
 impl Launcher {
     pub fn start(socket: &Path) -> Self {
         let (program, args, envs) = in_role("launcher", socket);
-        let mut child = Command::new(program).args(args).envs(envs).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new(program).args(args).envs(envs).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let said = BufReader::new(child.stdout.take().unwrap());
         Self { child, said }
     }
@@ -191,12 +197,11 @@ async fn member(socket: &Path) {
 async fn launcher(socket: &Path) {
     let info = AgentClient::new(channel(socket)).get_info(GetInfoRequest {}).await.unwrap().into_inner();
     let launch = LaunchClient::connect(Path::new(&info.launch_socket));
-    let sleep = std::fs::canonicalize("/bin/sleep").unwrap();
-    let launch_id = launch.measure(&sleep);
+    let launch_id = launch.measure(&patient());
     let request = StartRequest { launch_id, ttl_seconds: 3600, ..Default::default() };
     let mut stream = TaskClient::new(channel(socket)).start(request).await.unwrap().into_inner();
     let task = stream.message().await.unwrap().unwrap();
-    let mut root = Waiting::to_run(&sleep, &["1000"], &[]);
+    let mut root = Waiting::to_run(&patient(), &[], &[]);
     let task_id = task.task_id.parse().unwrap();
     assert_eq!(launch.ask(&LaunchRequest::Root { task_id, pid: root.pid() }, None), LaunchReply::Accepted);
     root.go();

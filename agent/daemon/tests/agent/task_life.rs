@@ -1,7 +1,7 @@
 //! Tasks from their start to each of their ends.
 
 use crate::{
-    helper::{LaunchClient, Launcher, Waiting, in_role},
+    helper::{LaunchClient, Launcher, Waiting, in_role, patient},
     world::{SOON, World, next},
 };
 use proto_types::launch::{LaunchReply, LaunchRequest};
@@ -10,12 +10,8 @@ use std::{path::PathBuf, time::Duration};
 use testkit::poll::until;
 use tonic::{Code, Streaming};
 
-fn sleep() -> PathBuf {
-    std::fs::canonicalize("/bin/sleep").unwrap()
-}
-
 fn other_program() -> PathBuf {
-    std::fs::canonicalize("/bin/cat").unwrap()
+    std::fs::canonicalize("/usr/bin/tee").unwrap()
 }
 
 async fn with_entry() -> World {
@@ -116,7 +112,7 @@ async fn a_member_is_served_its_tasks_svid_first_and_loses_it_with_the_task() {
 async fn a_child_that_runs_another_file_ends_the_task() {
     let world = with_entry().await;
     let launch = launch_socket(&world);
-    let (task, mut stream) = start(&world, launch.measure(&sleep())).await;
+    let (task, mut stream) = start(&world, launch.measure(&patient())).await;
     let mut child = Waiting::to_run(&other_program(), &[], &[]);
     assert_eq!(launch.ask(&root(&task, &child), None), LaunchReply::Accepted);
     child.go();
@@ -129,7 +125,7 @@ async fn a_child_that_runs_another_file_ends_the_task() {
 async fn a_launcher_that_hangs_up_before_the_comparison_does_not_avoid_it() {
     let world = with_entry().await;
     let launch = launch_socket(&world);
-    let (task, _stream) = start(&world, launch.measure(&sleep())).await;
+    let (task, _stream) = start(&world, launch.measure(&patient())).await;
     let child = Waiting::to_run(&other_program(), &[], &[]);
     assert_eq!(launch.ask(&root(&task, &child), None), LaunchReply::Accepted);
     drop(launch);
@@ -140,8 +136,8 @@ async fn a_launcher_that_hangs_up_before_the_comparison_does_not_avoid_it() {
 async fn the_roots_end_is_the_tasks_after_a_moment_for_the_launcher_to_speak() {
     let world = with_entry().await;
     let launch = launch_socket(&world);
-    let (task, mut stream) = start(&world, launch.measure(&sleep())).await;
-    let mut child = Waiting::to_run(&sleep(), &["1000"], &[]);
+    let (task, mut stream) = start(&world, launch.measure(&patient())).await;
+    let mut child = Waiting::to_run(&patient(), &[], &[]);
     assert_eq!(launch.ask(&root(&task, &child), None), LaunchReply::Accepted);
     child.go();
     assert_eq!(launch.ask(&LaunchRequest::Executed, None), LaunchReply::Accepted);
@@ -213,9 +209,9 @@ async fn an_end_that_the_server_did_not_hear_is_told_until_it_does_even_by_the_n
 async fn a_launch_id_is_good_once_for_a_minute() {
     let world = with_entry().await;
     let launch = launch_socket(&world);
-    let used = launch.measure(&sleep());
+    let used = launch.measure(&patient());
     let _first = start(&world, used.clone()).await;
-    let late = launch_socket(&world).measure(&sleep());
+    let late = launch_socket(&world).measure(&patient());
     world.clock.advance(Duration::from_secs(61));
     for id in [used, late] {
         let refused = world.tasks().start(StartRequest { launch_id: id, ..Default::default() }).await.unwrap_err();
@@ -228,7 +224,7 @@ async fn only_a_launchers_own_child_becomes_a_root() {
     let world = with_entry().await;
     for stranger in [1, std::process::id() as i32, -1] {
         let launch = launch_socket(&world);
-        let (task, _stream) = start(&world, launch.measure(&sleep())).await;
+        let (task, _stream) = start(&world, launch.measure(&patient())).await;
         let request = LaunchRequest::Root { task_id: task.task_id.parse().unwrap(), pid: stranger };
         assert!(matches!(launch.ask(&request, None), LaunchReply::Refused { .. }), "{stranger}");
         ended(&world, &task.task_id, "revoked").await;
@@ -246,10 +242,10 @@ async fn the_launch_socket_refuses_what_is_out_of_order_or_no_message() {
     let directory = std::fs::File::open("/tmp").unwrap();
     assert!(refused(launch_socket(&world).ask(&LaunchRequest::Measure, Some(&directory))));
     let twice = launch_socket(&world);
-    twice.measure(&sleep());
-    let file = std::fs::File::open(sleep()).unwrap();
+    twice.measure(&patient());
+    let file = std::fs::File::open(patient()).unwrap();
     assert!(refused(twice.ask(&LaunchRequest::Measure, Some(&file))));
-    assert_eq!(launch_socket(&world).measure(&sleep()).len(), 32);
+    assert_eq!(launch_socket(&world).measure(&patient()).len(), 32);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@
 
 mod down;
 mod kill;
+mod local;
 mod planted;
 mod process;
 mod race;

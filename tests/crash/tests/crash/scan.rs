@@ -1,1 +1,70 @@
-//! scan
+//! What appears in a target behind the server's back: a role its backup brings again, one that no lease knows, one of
+//! somebody else's. The clock is the test's, since scans are a minute apart.
+
+use crate::{
+    local::Local,
+    steps::{REST, verdict},
+};
+use proto_types::{Clock as _, LeaseState, SystemClock};
+use server_daemon::Decorators;
+use std::{sync::Arc, time::Duration};
+use testkit::{fakes::FakeClock, poll, postgres::PostgresFixture};
+use tests_crash::{
+    check::Rule,
+    client::Agent,
+    world::{ROLES, World},
+};
+
+/// Makes a role as a restored backup would: by a superuser, with comment and grants of the one it replaces.
+async fn restore(pg: &PostgresFixture, name: &str) {
+    let comment = "errand lease task=restored workload=spiffe://example.org/agents/planner";
+    pg.sql(&format!("CREATE ROLE {name} LOGIN PASSWORD 'old'; COMMENT ON ROLE {name} IS '{comment}'")).await;
+    if pg.version() >= 160_000 {
+        pg.sql(&format!("GRANT {name} TO errand WITH ADMIN TRUE, INHERIT FALSE, SET FALSE")).await;
+    }
+}
+
+async fn exists(pg: &PostgresFixture, name: &str) -> bool {
+    pg.ask(&format!("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}')")).await
+}
+
+/// Waits in steps of a quarter of a second of the server's time.
+async fn as_time_passes<F: Future<Output = bool>>(clock: &FakeClock, what: &str, condition: impl Fn() -> F) {
+    poll::until(what, REST, async || {
+        clock.advance(Duration::from_millis(250));
+        condition().await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scan_ends_again_what_a_backup_brought_back_and_what_no_lease_knows_and_nothing_of_others() {
+    let pg = PostgresFixture::start().await;
+    let world = World::new(&pg);
+    let clock = FakeClock::at(SystemClock.now());
+    let server = Local::at(&world, Decorators::default(), Arc::new(clock.clone())).await;
+    let agent = Agent::attest(&server.hello).await.expect("the agent attests");
+    let node = agent.at(&server.hello);
+    let task = node.start("look at an order").await.expect("the task starts");
+    task.exchange(&world, &server.hello, ROLES[0]).await.expect("a credential");
+    node.end(&world, &task.id).await.expect("the task ends");
+    let state = || server.leases()[0].state;
+    as_time_passes(&clock, "revoked", async || state() == LeaseState::Revoked).await;
+
+    let name = server.leases()[0].name.as_str().to_string();
+    let (orphan, foreign) = (format!("{}qqqq", &name[..name.len() - 4]), "errand_zzzzz_aaaaaaaaaaaaaaaa");
+    for role in [&name, &orphan, foreign] {
+        restore(&pg, role).await;
+    }
+    let (_, violations) = verdict(&world, &server.hello.admin).await;
+    assert_eq!((violations.of(Rule::RoleOfDeadLease).count(), violations.of(Rule::RoleWithoutLease).count()), (1, 1));
+
+    as_time_passes(&clock, "both gone", async || !exists(&pg, &name).await && !exists(&pg, &orphan).await).await;
+    as_time_passes(&clock, "recorded", async || state() == LeaseState::Revoked).await;
+    let (evidence, violations) = verdict(&world, &server.hello.admin).await;
+    assert_eq!(violations.to_string(), "");
+    let kinds: Vec<&str> = evidence.records.iter().map(|(_, r)| r.kind.as_str()).collect();
+    assert_eq!(kinds.iter().filter(|k| **k == "lease.orphan_found").count(), 1);
+    assert_eq!(kinds.iter().filter(|k| **k == "lease.revoked").count(), 2);
+    assert!(exists(&pg, foreign).await, "another installation's role is not ours to end");
+}

@@ -1,0 +1,31 @@
+# What people and CI run. Each target says what it does; `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help deps demo test test-peers lint bench
+
+# Where this repository's test corpora lie, when they do: see `make test`.
+export ERRAND_CORPORA
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+deps: ## Install compiler packages and PostgreSQL if they are missing (asks when not root)
+	@sh scripts/deps.sh
+
+demo: deps ## One minute: an agent with a task's credential, and what happens to it
+	@bash examples/quickstart/demo.sh
+
+test: deps ## All tests, against real components on 127.0.0.1 (ARGS='-p server-store' narrows)
+	@[ -n "$$ERRAND_CORPORA" ] || echo "test: ERRAND_CORPORA is not set: tests use the vectors in the tree only"
+	cargo test --locked $(or $(ARGS),--workspace)
+
+test-peers: deps ## Other people's SPIFFE clients against a running errand dev (needs Go, and the network once)
+	@bash tests/peers/run.sh
+
+lint: ## Formatting, clippy, and the dependency rules of deny.toml
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	@command -v cargo-deny >/dev/null || { echo "lint: cargo-deny is missing: installing it, about 3 minutes"; cargo install --locked cargo-deny; }
+	cargo deny --log-level error check -A unused-wrapper bans licenses sources
+
+bench: deps ## How fast and how slow, on this machine (release build)
+	cargo run --locked --release -p bench
