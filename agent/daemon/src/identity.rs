@@ -8,7 +8,9 @@ use crate::{
     x509::{SvidError, X509Svid},
 };
 use arc_swap::ArcSwapOption;
-use rustls::{SignatureScheme, client::ResolvesClientCert, crypto::aws_lc_rs::sign::any_ecdsa_type, sign::CertifiedKey};
+use rustls::{
+    SignatureScheme, client::ResolvesClientCert, crypto::aws_lc_rs::sign::any_ecdsa_type, sign::CertifiedKey,
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::{fmt, sync::Arc};
 

@@ -18,8 +18,8 @@ pub mod shim;
 mod start;
 mod tasks;
 mod upstream;
-mod x509;
 mod workload_api;
+mod x509;
 
 pub use config::{AgentConfig, ConfigProblem};
 pub use disk::DiskError;

@@ -4,8 +4,10 @@
 //! Decides the order only; whether something listens there is found out by connecting.
 
 use super::ClientError;
+use crate::admin_client::Surroundings;
 use proto_types::id::excerpt;
 use std::{
+    collections::BTreeMap,
     ffi::{OsStr, OsString},
     path::{Path, PathBuf},
 };
@@ -19,7 +21,7 @@ pub fn candidates(var: &dyn Fn(&str) -> Option<OsString>) -> Result<Vec<PathBuf>
         return Ok(vec![socket_path(&value)?]);
     }
     let installed = PathBuf::from(INSTALLED);
-    let dev = dev_env(var).and_then(|text| setting(&text, "SPIFFE_ENDPOINT_SOCKET"));
+    let dev = dev_env(var).and_then(|mut values| values.remove("SPIFFE_ENDPOINT_SOCKET"));
     let dev = dev.map(|value| socket_path(OsStr::new(&value))).transpose()?;
     Ok([installed.exists().then_some(installed), dev].into_iter().flatten().collect())
 }
@@ -36,30 +38,10 @@ pub fn socket_path(value: &OsStr) -> Result<PathBuf, ClientError> {
     Ok(Path::new(OsStr::from_bytes(path)).to_path_buf())
 }
 
-/// What a running `errand dev` wrote of itself.
-fn dev_env(var: &dyn Fn(&str) -> Option<OsString>) -> Option<String> {
-    let home = var("XDG_DATA_HOME").filter(|v| !v.is_empty()).map(PathBuf::from);
-    let home = home.or_else(|| var("HOME").map(|h| PathBuf::from(h).join(".local/share")))?;
-    std::fs::read_to_string(home.join("errand/dev/dev.env")).ok()
-}
-
-/// One setting of a file made to be sourced by a shell: `NAME=value`, perhaps after `export`, perhaps quoted.
-pub fn setting(text: &str, name: &str) -> Option<String> {
-    text.lines().rev().find_map(|line| {
-        let line = line.trim();
-        let (key, value) = line.strip_prefix("export ").unwrap_or(line).split_once('=')?;
-        (key.trim() == name).then(|| unquote(value.trim()))
-    })
-}
-
-fn unquote(value: &str) -> String {
-    for quote in ['\'', '"'] {
-        if let Some(inner) = value.strip_prefix(quote).and_then(|v| v.strip_suffix(quote)) {
-            // How a shell spells a quote inside single quotes.
-            return inner.replace("'\\''", "'");
-        }
-    }
-    value.to_string()
+/// What a running `errand dev` wrote of itself, if the file is this user's own.
+fn dev_env(var: &dyn Fn(&str) -> Option<OsString>) -> Option<BTreeMap<String, String>> {
+    let here = Surroundings::of_process();
+    Surroundings { xdg_data_home: var("XDG_DATA_HOME"), home: var("HOME"), ..here }.dev_env().ok()
 }
 
 #[cfg(test)]
@@ -90,14 +72,5 @@ mod tests {
         assert_eq!(candidates(&named).unwrap(), [Path::new("/e/agent.sock")]);
         let unnamed = |name: &str| (name == "XDG_DATA_HOME").then(|| data_home.clone());
         assert_eq!(candidates(&unnamed).unwrap().last().unwrap(), Path::new("/d/agent.sock"));
-    }
-
-    #[test]
-    fn a_setting_is_read_as_a_shell_reads_it() {
-        let text = "# first\nA=1\nexport B='it'\\''s'\nC=\"two words\"\nA=2\n";
-        assert_eq!(setting(text, "A").as_deref(), Some("2"));
-        assert_eq!(setting(text, "B").as_deref(), Some("it's"));
-        assert_eq!(setting(text, "C").as_deref(), Some("two words"));
-        assert_eq!(setting(text, "D"), None);
     }
 }

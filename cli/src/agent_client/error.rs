@@ -51,7 +51,7 @@ impl From<ClientError> for CliError {
                 .hint("start it with `errand dev` or `errand agent run`, or name its socket in SPIFFE_ENDPOINT_SOCKET"),
             ClientError::Silent { socket, .. } => failure.at(socket.display()).hint("look at the agent's log"),
             ClientError::Status { code: Code::PermissionDenied | Code::Unauthenticated, .. } => failure.hint(
-                "`errand entry explain --pid $$` shows what this process may be, `errand policy show` what that may do",
+                "`errand svid x509` shows what this process is, `errand policy show` on the server what that may do",
             ),
             ClientError::Status { .. } | ClientError::Answer { .. } => failure,
         }

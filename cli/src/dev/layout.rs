@@ -65,6 +65,7 @@ impl Layout {
         private_dir(&server)?;
         Ok(ServerConfig {
             trust_domain: self.trust_domain.clone(),
+            store_path: server.join("errand.db"),
             data_dir: server,
             dev: true,
             listen: Listen {

@@ -25,7 +25,7 @@ pub struct RunArgs {
     pub ttl: Duration,
 
     /// A role that CMD needs; repeat for several
-    #[arg(long = "grant", value_name = "TARGET/ROLE", value_delimiter = ',', required_unless_present = "watchdog")]
+    #[arg(long = "grant", value_name = "TARGET/ROLE", value_delimiter = ',')]
     pub grants: Vec<RoleName>,
 
     /// Leave this variable to CMD as it is here, although a credential of your own may be in it; repeat for several

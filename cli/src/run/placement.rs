@@ -202,7 +202,8 @@ fn is_settable(name: &str) -> bool {
     bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
         && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
         && (!name.starts_with("ERRAND_") || name.starts_with("ERRAND_CRED_"))
-        && name != "SPIFFE_ENDPOINT_SOCKET"
+        && !name.starts_with("LD_")
+        && !matches!(name, "SPIFFE_ENDPOINT_SOCKET" | "PATH" | "HOME" | "SHELL" | "IFS" | "BASH_ENV" | "ENV")
 }
 
 #[cfg(test)]

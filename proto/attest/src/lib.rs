@@ -13,8 +13,8 @@ pub mod method;
 
 pub use channel::{ChannelError, ProverChannel, VerifierChannel};
 pub use method::{
-    Attested, Evidence, Method, ProveError, Prover, Section, SectionProblem, Spend, Verifier, VerifierPorts, VerifyError,
-    method,
+    Attested, Evidence, Method, ProveError, Prover, Section, SectionProblem, Spend, Verifier, VerifierPorts,
+    VerifyError, method,
 };
 
 /// Every method there is.

@@ -56,7 +56,9 @@ pub enum ProveError {
     Unreadable { method: &'static str, what: &'static str, why: String },
     #[error("`{method}`: {what} is malformed: {why}")]
     Malformed { method: &'static str, what: &'static str, why: &'static str },
-    #[error("`{0}` answers no challenges, yet the server sent one; are server and agent configured for the same method?")]
+    #[error(
+        "`{0}` answers no challenges, yet the server sent one; are server and agent configured for the same method?"
+    )]
     UnexpectedChallenge(&'static str),
     #[error(transparent)]
     Channel(#[from] ChannelError),

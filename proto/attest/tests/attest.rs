@@ -1,5 +1,7 @@
 //! Both ends of each node attestation method, through the registry, as agent and server use them.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use proto_attest::{
     ChannelError, Evidence, ProverChannel, Section, Spend, Verifier, VerifierChannel, VerifierPorts, VerifyError,
     join_token::{JoinTokens, TokenLookupError, token_digest},

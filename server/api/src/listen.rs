@@ -15,7 +15,7 @@ use std::{convert::Infallible, io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
-    sync::Semaphore,
+    sync::{Notify, Semaphore},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -23,6 +23,8 @@ use tower::ServiceExt;
 
 /// The longest a handshake may take: half-open connections do not pile up.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a connection may stay without a first request.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Connections at once on one listener.
 const MAX_CONNECTIONS: usize = 10_000;
 /// Largest request head, bytes.
@@ -109,8 +111,12 @@ impl Serving {
         }
     }
 
+    /// One connection: it must ask something soon, and is cut off otherwise.
     async fn connection(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer, router: Router) {
+        let asked = Arc::new(Notify::new());
+        let first = asked.clone();
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+            asked.notify_one();
             let router = router.clone();
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer.clone());
@@ -130,6 +136,12 @@ impl Serving {
             .keep_alive_timeout(Duration::from_secs(10));
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = first.notified() => {}
+            () = self.clock.sleep(PATIENCE) => return,
+            () = self.stop.cancelled() => {}
+        }
         let stopped = tokio::select! {
             ended = connection.as_mut() => {
                 if let Err(error) = ended {

@@ -2,6 +2,7 @@
 //! extensions by the accept loop; nothing a request says can change it.
 
 use proto_tls::Svid;
+use proto_types::Timestamp;
 use std::{net::SocketAddr, sync::Arc};
 
 /// The other end.
@@ -16,9 +17,10 @@ pub enum Peer {
 }
 
 impl Peer {
-    pub fn cert(&self) -> Option<&Arc<Svid>> {
+    /// The certificate, while it is valid: a connection that stays open does not keep its SVID alive.
+    pub fn cert(&self, now: Timestamp) -> Option<&Arc<Svid>> {
         match self {
-            Self::Tls { cert, .. } => cert.as_ref(),
+            Self::Tls { cert, .. } => cert.as_ref().filter(|c| c.not_after > now),
             Self::Local { .. } | Self::Plain => None,
         }
     }

@@ -51,6 +51,7 @@ pub struct Listen {
 pub struct ServerConfig {
     pub trust_domain: TrustDomain,
     pub data_dir: PathBuf,
+    pub store_path: PathBuf,
     /// The store's stamp: `errand dev` and `errand server` never open each other's.
     pub dev: bool,
     pub listen: Listen,
@@ -181,10 +182,16 @@ impl ServerConfig {
             wrong.push(problem("[server] trust_domain", e.to_string()));
         }
         absolute(&mut wrong, "[server] data_dir", &file.server.data_dir);
-        if let Some(url) = file.store.url.as_deref().filter(|u| !u.starts_with("sqlite://")) {
-            let scheme = url.split("://").next().unwrap_or_default();
-            wrong.push(problem("[store] url", format!("`{scheme}` is no store of this version; write sqlite:///absolute/path")));
-        }
+        let store_path = match file.store.url.as_deref() {
+            None => file.server.data_dir.join("errand.db"),
+            Some(url) => match url.strip_prefix("sqlite://").filter(|path| path.starts_with('/')) {
+                Some(path) => path.into(),
+                None => {
+                    wrong.push(problem("[store] url", "is no store of this version; write sqlite:///absolute/path"));
+                    PathBuf::new()
+                }
+            },
+        };
         let operators = operators(&mut wrong, &file.admin.operators);
         wrong.extend(file.authority.check().into_iter().map(|p| problem("[authority]", p.to_string())));
         let kek_file = file.authority.kek_file.clone();
@@ -218,6 +225,7 @@ impl ServerConfig {
             (Ok(trust_domain), true) => Ok(Self {
                 trust_domain,
                 data_dir: file.server.data_dir,
+                store_path,
                 dev: false,
                 listen,
                 issuer: file.http.issuer,
@@ -233,10 +241,6 @@ impl ServerConfig {
             }),
             _ => Err(wrong),
         }
-    }
-
-    pub fn store_path(&self) -> PathBuf {
-        self.data_dir.join("errand.db")
     }
 }
 

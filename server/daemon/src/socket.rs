@@ -1,8 +1,9 @@
 //! Binding the admin socket so that nobody can connect before its mode is right, and a live one is never taken over.
 
 use std::{
+    fs::DirBuilder,
     io,
-    os::unix::fs::{FileTypeExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 use tokio::net::UnixListener;
@@ -26,12 +27,16 @@ pub fn bind_private(path: &Path) -> io::Result<UnixListener> {
     }
     let parent = path.parent().ok_or_else(|| fail("has no directory"))?;
     std::fs::create_dir_all(parent)?;
-    // Born under another name with its mode set, then moved into place: there is no moment at which it is open to all.
-    let mut born = PathBuf::from(path);
-    born.as_mut_os_string().push(".new");
+    // Born where nobody else can reach it, moved into place with its mode set: at no moment is it open to others.
+    let mut nursery = PathBuf::from(path);
+    nursery.as_mut_os_string().push(".d");
+    let born = nursery.join("s");
     let _ = std::fs::remove_file(&born);
+    let _ = std::fs::remove_dir(&nursery);
+    DirBuilder::new().mode(0o700).create(&nursery)?;
     let listener = UnixListener::bind(&born)?;
     std::fs::set_permissions(&born, std::fs::Permissions::from_mode(0o600))?;
     std::fs::rename(&born, path)?;
+    std::fs::remove_dir(&nursery)?;
     Ok(listener)
 }

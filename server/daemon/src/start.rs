@@ -164,7 +164,7 @@ async fn open_store(config: &ServerConfig, machine: &Machine) -> Result<Arc<Sqli
         machine.entropy.clone(),
         machine.clock.clone(),
     );
-    Ok(SqliteStore::open(config.store_path(), options)?)
+    Ok(SqliteStore::open(&config.store_path, options)?)
 }
 
 async fn open_keys(

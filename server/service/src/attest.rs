@@ -11,7 +11,10 @@ use server_core::{
     issue::{Ttls, x509_template},
     ports::{Commit, Guard, ProvenKey, Write, X509Svid},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 /// Longest life of a join token.
 const MAX_TOKEN_TTL: Duration = Duration::from_secs(24 * 3600);
@@ -29,6 +32,13 @@ impl AgentCaller {
     }
     pub fn id(&self) -> &SpiffeId {
         &self.node.id
+    }
+    pub(crate) fn serial(&self) -> &str {
+        &self.serial
+    }
+    /// Loses when the node is evicted, banned or superseded meanwhile.
+    pub(crate) fn guard(&self) -> Guard {
+        Guard::NodeSerial(self.node.id.clone(), self.serial.clone())
     }
 }
 
@@ -180,7 +190,7 @@ impl Service {
             ..(*caller.node).clone()
         };
         let unit = Commit::of(node_record(&node, "node.renewed", now).credential("x509", &svid.serial))
-            .when(Guard::NodeSerial(node.id.clone(), caller.serial.clone()))
+            .when(caller.guard())
             .put(Write::Node(node));
         let _released = self.commit_and_follow(unit).await?;
         Ok(svid)
@@ -204,7 +214,28 @@ impl Service {
         if node.expires_at <= self.now() {
             return Err(ServiceError::AgentUnknown);
         }
+        if node.next_serial.as_deref() == Some(serial) {
+            self.adopt(&node, serial);
+        }
         Ok(AgentCaller { node, serial: serial.into() })
+    }
+
+    /// The renewed SVID is in use: the one before it is good for nothing any more, whoever holds it.
+    fn adopt(&self, node: &Node, serial: &str) {
+        if !self.inner.adopting.lock().unwrap_or_else(PoisonError::into_inner).insert(node.id.clone()) {
+            return;
+        }
+        let node = Node { serial: serial.into(), next_serial: None, ..node.clone() };
+        let service = self.clone();
+        tokio::spawn(async move {
+            let unit = Commit::of(node_record(&node, "node.renewed", service.now()).outcome("adopted"))
+                .when(Guard::NodeSerial(node.id.clone(), node.serial.clone()))
+                .put(Write::Node(node.clone()));
+            if let Err(error) = service.commit_and_follow(unit).await {
+                tracing::warn!(agent = %node.id, %error, "a renewed SVID could not be adopted yet; its next use tries again");
+            }
+            service.inner.adopting.lock().unwrap_or_else(PoisonError::into_inner).remove(&node.id);
+        });
     }
 
     /// Forgets the node: its agent must attest again, and what it vouched for ends.

@@ -7,17 +7,18 @@
 use crate::{Service, ServiceError, reconcile::Busy, tasks};
 use proto_jose::{Expect, KeySet, VerifiedJwt, verify_jwt};
 use proto_types::{
-    CredentialInfo, Grant, KeyUse, Lease, LeaseId, Record, RoleName, Secret, SpiffeId, Task, TaskId, Timestamp,
+    CredentialInfo, Grant, KeyUse, Lease, LeaseId, Record, RoleName, Secret, SpiffeId, TargetDoc, Task, TaskId,
+    Timestamp,
 };
 use serde_json::json;
 use server_core::{
     exchange::{
-        ExchangeRequest, Goal, Limits, OAuthCode, OAuthError, Proven, SubjectType, TokenResponse, TokenType,
+        ClientAuth, ExchangeRequest, Goal, Limits, OAuthCode, OAuthError, Proven, SubjectType, TokenResponse, TokenType,
         fingerprint, narrow, narrow_task_token,
     },
     issue::{TaskTokenRequest, task_token_template},
     lease::{self, NewLease},
-    ports::{Action, Commit, Decision, IssueError, IssueRequest, Issued, Query, RoleLimits, Target},
+    ports::{Action, Commit, Decision, Guard, IssueError, IssueRequest, Issued, Query, RoleLimits, Target},
 };
 use std::{
     collections::HashMap,
@@ -30,6 +31,8 @@ const ISSUE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an answer is kept for its `Idempotency-Key`, in memory only.
 const ANSWER_TTL: Duration = Duration::from_secs(120);
 const MAX_ANSWERS: usize = 4096;
+/// Answers kept for one task.
+const MAX_ANSWERS_OF_TASK: usize = 64;
 
 /// A caller whose task SVID was verified at the connection and found among the serials of live tasks.
 /// Made by [`Service::exchange_caller`] only.
@@ -87,6 +90,7 @@ impl Service {
     ) -> Result<Exchanged, OAuthError> {
         let service = self.clone();
         // On a task of its own: a caller that hangs up must not leave half a credential behind.
+        let slot = key.clone().map(|key| (caller.task.clone(), key));
         let work = tokio::spawn(async move {
             let outcome = service.exchange_inner(&caller, &request, key).await;
             if let Err(error) = &outcome {
@@ -95,6 +99,9 @@ impl Service {
             outcome
         });
         work.await.unwrap_or_else(|_| {
+            if let Some((task, key)) = slot {
+                self.forget(&task, &key);
+            }
             Err(refuse(OAuthCode::ServerError, "the exchange failed inside the server; it is safe to try again"))
         })
     }
@@ -102,6 +109,11 @@ impl Service {
     async fn record_refusal(&self, caller: &ExchangeCaller, request: &ExchangeRequest, error: &OAuthError) {
         // What the server itself could not do is no refusal; and without a store there is nowhere to write it.
         if matches!(error.code(), OAuthCode::ServerError | OAuthCode::TemporarilyUnavailable) {
+            return;
+        }
+        // One task must not fill the journal with what it was refused: beyond the rate it is only counted.
+        if self.inner.refusals.check_key(&caller.task.id).is_err() {
+            tracing::debug!(task = %caller.task.id, "a refusal beyond the rate was not recorded");
             return;
         }
         let mut record = Record::new(self.now(), "exchange.refused")
@@ -127,7 +139,14 @@ impl Service {
         key: Option<String>,
     ) -> Result<Exchanged, OAuthError> {
         let now = self.now();
+        if let ClientAuth::Assertion { .. } = request.client {
+            let why = "a client_assertion is not accepted beside a certificate; the task's own SVID authenticates";
+            return Err(refuse(OAuthCode::InvalidRequest, why));
+        }
         let subject = self.verify_subject(request, now)?;
+        if request.subject.kind == SubjectType::AccessToken {
+            within_token(caller, request, &subject)?;
+        }
         let proven = Proven {
             client: caller.id.clone(),
             client_task: Some(caller.task.id),
@@ -325,8 +344,8 @@ impl Service {
         expires_at: Timestamp,
         now: Timestamp,
     ) -> Result<Intended, OAuthError> {
-        let kind = self.read(|s| s.targets.get(role.target()).map(|t| (t.doc.kind.clone(), t.doc.retired)));
-        let Some((kind, false)) = kind else {
+        let found = self.read(|s| s.targets.get(role.target()).map(|t| t.doc.clone()));
+        let Some(TargetDoc { kind, revision, retired: false, .. }) = found else {
             return Err(refuse(OAuthCode::InvalidTarget, format!("target {} is being removed", role.target())));
         };
         let id = LeaseId::new(self.inner.ports.entropy.uuid_v7(now));
@@ -343,7 +362,7 @@ impl Service {
         })
         .on_behalf_of(task, Some(tasks::decision_note(&decision)));
         let lease = moved.lease.clone();
-        let mut unit = moved.commit();
+        let mut unit = moved.commit().when(Guard::TargetAt(role.target().into(), revision));
         for guard in self.path(task).map_err(unavailable)? {
             unit = unit.when(guard);
         }
@@ -445,6 +464,14 @@ impl Service {
             if kept.len() >= MAX_ANSWERS {
                 kept.retain(|_, k| k.pending || k.until > now);
             }
+            let of_task = kept.keys().filter(|(id, _)| *id == task.id).count();
+            if of_task >= MAX_ANSWERS_OF_TASK {
+                // A task that takes a new key for every call gives up what it was answered longest ago, not others'.
+                let oldest = kept.iter().filter(|((id, _), k)| *id == task.id && !k.pending).min_by_key(|(_, k)| k.until);
+                if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                    kept.remove(&oldest);
+                }
+            }
             if kept.len() >= MAX_ANSWERS {
                 return Err(refuse(OAuthCode::TemporarilyUnavailable, "too many answers are kept; try again in a minute"));
             }
@@ -472,10 +499,18 @@ impl Service {
                 Some(found) => found.lease,
             }
         };
-        if let Some(lease) = stale {
-            self.lease_revoke(lease, None).await.map_err(unavailable)?;
+        if let Some(lease) = stale
+            && let Err(error) = self.lease_revoke(lease, None).await
+        {
+            self.forget(task, key);
+            return Err(unavailable(error));
         }
         Ok(None)
+    }
+
+    fn forget(&self, task: &Task, key: &str) {
+        let mut kept = self.inner.exchange.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.remove(&(task.id, key.to_string()));
     }
 
     fn keep(
@@ -504,6 +539,28 @@ struct Intended {
     lease: Lease,
     durable: server_core::ports::Durable,
     busy: Busy,
+}
+
+/// What a task token may buy: it is bound to the certificate it was made for, and to its own scope (invariant 6).
+fn within_token(caller: &ExchangeCaller, request: &ExchangeRequest, token: &VerifiedJwt) -> Result<(), OAuthError> {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    let bound = token.claims().get("cnf").and_then(|c| c.get("x5t#S256")).and_then(serde_json::Value::as_str);
+    if bound != Some(URL_SAFE_NO_PAD.encode(caller.cert_sha256).as_str()) {
+        let why = "the subject_token is bound to another certificate; ask for a new one over this connection";
+        return Err(refuse(OAuthCode::InvalidRequest, why));
+    }
+    let scope: Vec<&str> = token.text("scope").unwrap_or_default().split(' ').collect();
+    let wanted: Vec<String> = match (&request.goal, &request.scope) {
+        (Goal::Roles(roles), _) => roles.iter().map(ToString::to_string).collect(),
+        (Goal::TaskToken, Some(roles)) => roles.iter().map(ToString::to_string).collect(),
+        (Goal::TaskToken, None) => caller.task.grants.iter().map(|g| g.role.to_string()).collect(),
+    };
+    match wanted.iter().find(|w| !scope.contains(&w.as_str())) {
+        None => Ok(()),
+        Some(role) => {
+            Err(refuse(OAuthCode::InvalidScope, format!("the subject_token does not cover {role}; its scope only narrows")))
+        }
+    }
 }
 
 /// The answer as the client gets it. Made before `handed` is committed, so that nothing can fail after.

@@ -43,6 +43,7 @@ impl Service {
             .node(caller.id())
             .detail(json!({ "entry_id": entry.id, "not_after": svid.not_after }));
         let _released = self.commit(Commit::of(record)).await?;
+        self.still_entitled(caller, &entry)?;
         Ok(IssuedX509 { svid, id: entry.spiffe_id.clone(), hint: entry.hint.clone() })
     }
 
@@ -56,6 +57,7 @@ impl Service {
         let entry = self.entitled(caller, entry)?;
         let (jwt, record) = self.sign_jwt(&entry.spiffe_id, audience, entry.jwt_svid_ttl).await?;
         let _released = self.commit(Commit::of(record.node(caller.id()))).await?;
+        self.still_entitled(caller, &entry)?;
         Ok(IssuedJwt { hint: entry.hint.clone(), ..jwt })
     }
 
@@ -150,6 +152,14 @@ impl Service {
     fn entitled(&self, caller: &AgentCaller, id: &EntryId) -> Result<Arc<Entry>, ServiceError> {
         self.read(|s| s.entries.entitled(caller.node(), id).cloned())
             .ok_or_else(|| ServiceError::not_found("entry of this agent", id))
+    }
+
+    /// Asked again before release: a ban or a changed entry that was acknowledged meanwhile wins. In memory, so that the
+    /// issuing path reads no database.
+    fn still_entitled(&self, caller: &AgentCaller, entry: &Entry) -> Result<(), ServiceError> {
+        self.agent(caller.id(), caller.serial())?;
+        let now = self.entitled(caller, &entry.id)?;
+        if now.revision == entry.revision { Ok(()) } else { Err(ServiceError::not_found("entry of this agent", &entry.id)) }
     }
 
     /// A live task that this agent vouches for; to another node it does not exist.

@@ -33,14 +33,14 @@ pub use tasks::{NewTask, StartedTask};
 pub use node_view::{NodeUpdate, NodeWatch};
 
 use arc_swap::ArcSwap;
-use proto_types::{Clock, Entropy, KeyUse, Position, TargetDoc, Timestamp};
+use proto_types::{Clock, Entropy, KeyUse, Position, SpiffeId, TargetDoc, Timestamp};
 use server_core::ports::{
     Archive, Authorities, Commit, Durable, Feed, Ledger, Minter, PolicyCompiler, Snapshots, StoreMeta, Target,
     TargetProblem,
 };
 use std::{
-    collections::HashMap,
-    sync::{Arc, RwLock},
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, RwLock},
 };
 use tokio::sync::{broadcast, watch};
 
@@ -66,6 +66,16 @@ pub struct Ports {
     pub entropy: Arc<dyn Entropy>,
 }
 
+/// Refusals of one task that are recorded: 2 a second, 60 at once.
+const REFUSALS: governor::Quota = governor::Quota::per_second(nonzero(2)).allow_burst(nonzero(60));
+
+const fn nonzero(n: u32) -> std::num::NonZeroU32 {
+    match std::num::NonZeroU32::new(n) {
+        Some(n) => n,
+        None => std::num::NonZeroU32::MIN,
+    }
+}
+
 type OwnKeys = HashMap<KeyUse, (u64, Arc<proto_jose::KeySet>)>;
 
 /// The server's one service. Cheap to clone.
@@ -87,6 +97,12 @@ struct Inner {
     /// Parsed verification keys by use, each with the bundle's sequence they were parsed at.
     own_keys: ArcSwap<OwnKeys>,
     leases: reconcile::Workers,
+    /// How fast one task's refusals are recorded.
+    refusals: governor::DefaultKeyedRateLimiter<proto_types::TaskId>,
+    /// Nodes whose renewed SVID is being adopted.
+    adopting: Mutex<HashSet<SpiffeId>>,
+    /// One policy document after another: each is compiled with all that are in force.
+    applying: tokio::sync::Mutex<()>,
 }
 
 impl Service {
@@ -108,6 +124,9 @@ impl Service {
                 exchange: exchange::Answers::default(),
                 own_keys: ArcSwap::default(),
                 leases: reconcile::Workers::default(),
+                refusals: governor::RateLimiter::keyed(REFUSALS),
+                adopting: Mutex::default(),
+                applying: tokio::sync::Mutex::default(),
                 ports,
             }),
         })

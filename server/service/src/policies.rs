@@ -62,6 +62,7 @@ impl Service {
             let got = proto_types::id::excerpt(id);
             return Err(ServiceError::Invalid(format!("`{got}` is not a policy name: use a-z, 0-9, `-` and `_`")));
         }
+        let _one = self.inner.applying.lock().await;
         let before = self.read(|s| s.policies.get(id).cloned());
         if let Some(same) = before.as_ref().filter(|d| d.text == text) {
             return Ok((same.clone(), "unchanged"));

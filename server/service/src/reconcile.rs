@@ -26,6 +26,9 @@ const ROUND: usize = 256;
 const REVOKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two scans of a target; an orphan must be seen in two.
 const SCAN_EVERY: Duration = Duration::from_secs(60);
+/// Pages read in one scan of a target, and orphans looked at: a hostile target names as many as it likes.
+const MAX_PAGES: usize = 1000;
+const MAX_ORPHANS: usize = 200;
 
 #[derive(Default)]
 pub(crate) struct Workers {
@@ -68,10 +71,15 @@ impl Service {
     /// Ends what is due until `stop`.
     pub async fn reconcile(&self, stop: CancellationToken) {
         self.recover().await;
+        let mut pruned = 0;
         loop {
             self.end_overdue().await;
             let now = self.now();
-            let (due, next) = self.read(|s| s.due_leases(now, ROUND));
+            if now.as_secs() != pruned {
+                pruned = now.as_secs();
+                self.prune_entries().await;
+            }
+            let (due, next) = self.due_now(now);
             for lease in due {
                 if let Some(busy) = self.take_lease(lease.id) {
                     let service = self.clone();
@@ -85,6 +93,27 @@ impl Service {
                 () = self.inner.ports.clock.sleep(pause.max(Duration::from_millis(5))) => {}
             }
         }
+    }
+
+    /// What is due and nobody works on, of each target no more than a few: one that hangs holds up nobody else.
+    fn due_now(&self, now: Timestamp) -> (Vec<Arc<Lease>>, Option<Timestamp>) {
+        let busy = self.inner.leases.busy.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut of_target: HashMap<String, usize> = HashMap::new();
+        self.read(|s| {
+            // What is being issued takes nothing from what is to be ended.
+            let ending = |l: &&Arc<Lease>| l.state != LeaseState::Intended;
+            for lease in busy.iter().filter_map(|id| s.leases.get(id)).filter(ending) {
+                *of_target.entry(lease.role.target().into()).or_default() += 1;
+            }
+            s.due_leases(now, ROUND, |lease| {
+                if busy.contains(&lease.id) {
+                    return false;
+                }
+                let n = of_target.entry(lease.role.target().into()).or_default();
+                *n += 1;
+                *n <= 2 * PER_TARGET
+            })
+        })
     }
 
     /// After a start: who held the secret of an `intended` lease died with it. What is being issued by now is somebody's.
@@ -184,6 +213,7 @@ impl Service {
                 () = stop.cancelled() => return,
                 () = self.inner.ports.clock.sleep(SCAN_EVERY) => {}
             }
+            self.inner.refusals.retain_recent();
             let targets: Vec<_> = self.read(|s| {
                 s.targets.iter().filter_map(|(n, t)| Some((n.clone(), t.target.as_ref().ok()?.clone()))).collect()
             });
@@ -208,16 +238,30 @@ impl Service {
         let unavailable = |e: RevokeError| ServiceError::TargetUnavailable { target: name.into(), why: e.to_string() };
         let prefix = CredentialName::prefix(&self.inner.meta.store_id);
         let mut after = None;
-        loop {
-            let page = target.scan(&prefix, after).await.map_err(unavailable)?;
+        let mut orphans = 0;
+        for _ in 0..MAX_PAGES {
+            let page = tokio::select! {
+                page = target.scan(&prefix, after.clone()) => page.map_err(unavailable)?,
+                () = self.inner.ports.clock.sleep(REVOKE_TIMEOUT) =>
+                    return Err(unavailable(RevokeError::Again { why: "no answer within 30s".into() })),
+            };
             let Some(last) = page.last().cloned() else { return Ok(()) };
+            // What a target says is not believed: names that do not ascend would be read for ever.
+            if after.as_ref().is_some_and(|a| *a >= last) {
+                return Err(unavailable(RevokeError::NeedsHuman { why: "its list of names does not ascend".into() }));
+            }
             for found in page {
                 let Some(found) = CredentialName::recognise(&self.inner.meta.store_id, &found) else { continue };
                 match self.inner.ports.archive.lease_named(name, &found).await? {
                     Some(row) if row.state.is_final() => self.revive(&row).await?,
                     Some(_) => {}
+                    None if self.is_anothers(name, &found).await? => {}
                     None => {
                         let key = (name.to_string(), found.to_string());
+                        orphans += 1;
+                        if orphans > MAX_ORPHANS {
+                            continue;
+                        }
                         if suspects.contains(&key) {
                             self.end_orphan(name, target, found).await?;
                         } else {
@@ -228,6 +272,18 @@ impl Service {
             }
             after = Some(last);
         }
+        Ok(())
+    }
+
+    /// Whether a lease of another target has the name: two databases of one server see each other's roles.
+    async fn is_anothers(&self, name: &str, found: &CredentialName) -> Result<bool, ServiceError> {
+        let others: Vec<String> = self.read(|s| s.targets.keys().filter(|n| *n != name).cloned().collect());
+        for other in others {
+            if self.inner.ports.archive.lease_named(&other, found).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// A late creation landed after the lease was over: it is revoked again.

@@ -55,6 +55,19 @@ impl Service {
         Ok(Arc::new(entry))
     }
 
+    /// Deletes entries whose time is over.
+    pub(crate) async fn prune_entries(&self) {
+        let now = self.now().as_secs();
+        let expired: Vec<EntryId> = self.read(|s| {
+            s.entries.iter().filter(|e| e.expires_at > 0 && e.expires_at <= now).map(|e| e.id.clone()).collect()
+        });
+        for id in expired {
+            if let Err(error) = self.entry_delete(&id, None).await {
+                tracing::warn!(entry = %id, %error, "an expired entry could not be deleted yet; it will be tried again");
+            }
+        }
+    }
+
     /// Deletes the entry and ends the tasks that were started by its right.
     pub async fn entry_delete(&self, id: &EntryId, operator: Option<String>) -> Result<(), ServiceError> {
         let before = self.read(|s| s.entries.get(id).cloned()).ok_or_else(|| ServiceError::not_found("entry", id))?;

@@ -222,11 +222,16 @@ impl State {
         ids.filter_map(|id| self.leases.get(id).cloned()).collect()
     }
 
-    /// Leases whose time has come, soonest first, and the time of the first that has not.
-    pub fn due_leases(&self, now: Timestamp, max: usize) -> (Vec<Arc<Lease>>, Option<Timestamp>) {
+    /// Leases whose time has come and that are wanted, soonest first, and the time of the first that has not.
+    pub fn due_leases(
+        &self,
+        now: Timestamp,
+        max: usize,
+        mut wanted: impl FnMut(&Lease) -> bool,
+    ) -> (Vec<Arc<Lease>>, Option<Timestamp>) {
         let next = self.due.range((std::ops::Bound::Excluded((now, last_lease())), std::ops::Bound::Unbounded)).next();
-        let ready = self.due.iter().take_while(|(at, _)| *at <= now).take(max);
-        (ready.filter_map(|(_, id)| self.leases.get(id).cloned()).collect(), next.map(|(at, _)| *at))
+        let ready = self.due.iter().take_while(|(at, _)| *at <= now).filter_map(|(_, id)| self.leases.get(id));
+        (ready.filter(|l| wanted(l)).take(max).cloned().collect(), next.map(|(at, _)| *at))
     }
 
     /// A task and every live task below it.

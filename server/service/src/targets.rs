@@ -4,7 +4,7 @@
 use crate::{Service, ServiceError};
 use proto_types::{Record, TargetDoc};
 use serde_json::json;
-use server_core::ports::{Commit, Missing, Write};
+use server_core::ports::{Commit, Guard, Missing, Write};
 use std::time::Duration;
 
 /// The longest `target check` may take.
@@ -37,14 +37,15 @@ impl Service {
     /// is left as it is while leases are open in it.
     pub async fn targets_declare(&self, docs: Vec<TargetDoc>) -> Result<(), ServiceError> {
         let gone: Vec<String> = self.read(|s| {
-            let left = |n: &&String| !docs.iter().any(|d| &d.name == *n);
-            let open = |n: &&String| s.leases.values().any(|l| l.role.target() == n.as_str());
-            let ours = s.targets.iter().filter(|(_, t)| t.doc.origin == "config").map(|(n, _)| n);
-            ours.filter(left).filter(|n| !open(n)).cloned().collect()
+            let ours = s.targets.values().filter(|t| t.doc.origin == "config").map(|t| &t.doc.name);
+            ours.filter(|n| !docs.iter().any(|d| &d.name == *n)).cloned().collect()
         });
         for name in gone {
-            let record = Record::new(self.now(), "target.deleted").target(&name);
-            self.commit_and_follow(Commit::of(record).put(Write::DropTarget(name))).await?;
+            match self.drop_target(&name, None).await {
+                Ok(()) => {}
+                // Its credentials are still to be ended in it; the next start, or reload, tries again.
+                Err(error) => tracing::warn!(target = name, %error, "an undeclared target stays until its leases are over"),
+            }
         }
         self.apply_docs(docs, None).await.map(drop)
     }
@@ -68,8 +69,13 @@ impl Service {
                 applied.push(AppliedTarget { name: doc.name, change: "unchanged" });
                 continue;
             }
-            doc.revision = before.as_ref().map_or(1, |b| b.revision + 1);
             (self.inner.ports.build_target)(&doc).map_err(ServiceError::Target)?;
+            // Open leases are ended where they were made: a target that moves away waits for them.
+            doc.revision = match &before {
+                Some(b) if elsewhere(b, &doc) => self.quiesce(b, operator.as_ref()).await? + 1,
+                Some(b) => b.revision + 1,
+                None => 1,
+            };
             let change = if before.is_some() { "updated" } else { "created" };
             applied.push(AppliedTarget { name: doc.name.clone(), change });
             let record = Record::new(self.now(), "target.applied")
@@ -102,25 +108,68 @@ impl Service {
 
     /// Deletes the target; refused while it has leases, since nobody could revoke them then.
     pub async fn target_delete(&self, name: &str, operator: Option<String>) -> Result<(), ServiceError> {
-        let (doc, open) = self.read(|s| {
-            let open = s.leases.values().filter(|l| l.role.target() == name).count();
-            (s.targets.get(name).map(|t| t.doc.clone()), open)
-        });
+        let doc = self.read(|s| s.targets.get(name).map(|t| t.doc.clone()));
         let doc = doc.ok_or_else(|| ServiceError::not_found("target", name))?;
         if doc.origin == "config" {
             return Err(ServiceError::Conflict(format!(
                 "target `{name}` is declared in the server's configuration file; remove it there and restart"
             )));
         }
-        if open > 0 {
-            return Err(ServiceError::Conflict(format!(
-                "target `{name}` has {open} leases that are not over; end their tasks first (`errand lease list --target {name}`)"
-            )));
-        }
+        self.drop_target(name, operator).await
+    }
+
+    async fn drop_target(&self, name: &str, operator: Option<String>) -> Result<(), ServiceError> {
+        let doc = self.read(|s| s.targets.get(name).map(|t| t.doc.clone()));
+        let doc = doc.ok_or_else(|| ServiceError::not_found("target", name))?;
+        let revision = self.quiesce(&doc, operator.as_ref()).await?;
         let record = Record::new(self.now(), "target.deleted").target(name).operator(operator);
-        self.commit_and_follow(Commit::of(record).put(Write::DropTarget(name.into()))).await?;
+        let unit = Commit::of(record)
+            .when(Guard::TargetAt(name.into(), revision))
+            .put(Write::DropTarget(name.into()));
+        self.commit_and_follow(unit).await?;
         Ok(())
     }
+
+    /// Makes sure that no lease is open in the target and none can be added: retires it first (what is being issued
+    /// loses its guard), then looks. With leases open it is put back as it was and the change is refused.
+    async fn quiesce(&self, doc: &TargetDoc, operator: Option<&String>) -> Result<u64, ServiceError> {
+        let retired = TargetDoc { retired: true, revision: doc.revision + 1, ..doc.clone() };
+        self.write_target(retired, doc.revision, operator).await?;
+        let open = self.read(|s| s.leases.values().filter(|l| l.role.target() == doc.name).count());
+        if open == 0 {
+            return Ok(doc.revision + 1);
+        }
+        let back = TargetDoc { retired: false, revision: doc.revision + 2, ..doc.clone() };
+        self.write_target(back, doc.revision + 1, operator).await?;
+        Err(ServiceError::Conflict(format!(
+            "target `{0}` has {open} leases that are not over, and they can be ended only where they were made; end \
+             their tasks first (`errand lease list --target {0}`)",
+            doc.name
+        )))
+    }
+
+    async fn write_target(&self, doc: TargetDoc, was: u64, operator: Option<&String>) -> Result<(), ServiceError> {
+        let record = Record::new(self.now(), "target.applied")
+            .target(&doc.name)
+            .operator(operator.cloned())
+            .detail(json!({ "target": doc }));
+        let unit =
+            Commit::of(record).when(Guard::TargetAt(doc.name.clone(), was)).put(Write::Target(doc));
+        self.commit_and_follow(unit).await?;
+        Ok(())
+    }
+}
+
+/// Whether anything but the roles changes: then what was issued may lie somewhere else than the new document points.
+fn elsewhere(a: &TargetDoc, b: &TargetDoc) -> bool {
+    let place = |doc: &TargetDoc| {
+        let mut body = doc.body.clone();
+        if let Some(fields) = body.as_object_mut() {
+            fields.remove("role");
+        }
+        body
+    };
+    a.kind != b.kind || place(a) != place(b)
 }
 
 fn same(a: &TargetDoc, b: &TargetDoc) -> bool {

@@ -3,7 +3,7 @@
 //! The end never races the issue: whatever is issued in a task commits under a guard on the task's epoch, and the end
 //! raises it. The ending commit moves every handed lease to `revoking`, so that no crash afterwards forgets one.
 
-use crate::{AgentCaller, IssuedJwt, Service, ServiceError, issue};
+use crate::{AgentCaller, IssuedJwt, Service, ServiceError, State, issue};
 use proto_types::{
     DecisionNote, EndReason, EntryId, Record, RoleName, Selector, SpiffeId, Task, TaskId, Timestamp,
 };
@@ -79,7 +79,8 @@ impl Service {
             }
             Err(e) => return Err(invalid(e)),
         };
-        self.release_started(started, parent, &rulings, &new.key, now).await
+        let standing = [caller.guard(), Guard::EntryAt(entry.id.clone(), entry.revision)];
+        self.release_started(started, parent, &rulings, &new.key, standing).await
     }
 
     async fn release_started(
@@ -88,8 +89,9 @@ impl Service {
         parent: Option<Arc<Task>>,
         rulings: &[Ruling],
         key: &ProvenKey,
-        now: Timestamp,
+        standing: [Guard; 2],
     ) -> Result<StartedTask, ServiceError> {
+        let now = started.started_at;
         let (svid, svid_unit) = self.task_x509(&started, key).await?;
         let issuer = self.inner.settings.issuer.clone();
         let (subject_token, jwt_record) = self.task_jwt(&started, &[issuer]).await?;
@@ -103,6 +105,8 @@ impl Service {
         let (_, writes, records) = svid_unit.into_parts();
         unit = writes.into_iter().fold(unit, Commit::put);
         unit = records.into_iter().chain([jwt_record]).fold(unit, Commit::also);
+        // A ban, or the end of the entry, that is acknowledged meanwhile wins.
+        unit = standing.into_iter().fold(unit, Commit::when);
         if let Some(parent) = parent {
             for guard in self.path(&parent)? {
                 unit = unit.when(guard);
@@ -167,7 +171,7 @@ impl Service {
         operator: Option<String>,
     ) -> Result<usize, ServiceError> {
         // A lease that moved between the look and the commit costs one more look, never a lease.
-        for _ in 0..16 {
+        for attempt in 0..16 {
             let now = self.now();
             let tree = self.read(|s| s.tree_of(id));
             let ended = task::end_tree(&tree, id, reason, now).map_err(|e| ServiceError::Conflict(e.to_string()))?;
@@ -184,7 +188,9 @@ impl Service {
                     open += 1;
                     // `intended` is left to whoever is creating it: its `handed` loses against the epoch, and it is
                     // revoked by that path or by recovery.
+                    // When they keep moving, the end goes alone: what outlives its task is due at once.
                     if held.state == proto_types::LeaseState::Handed
+                        && attempt < 8
                         && let Ok(moved) = lease::revoke(&held, reason.as_str(), now)
                     {
                         unit = moved.onto(unit);
@@ -202,7 +208,7 @@ impl Service {
                 Err(e) => return Err(e),
             }
         }
-        Err(ServiceError::Conflict("the task kept changing while it was being ended; try again".into()))
+        Err(ServiceError::Unavailable("the task kept changing while it was being ended; try again".into()))
     }
 
     /// Ends a task where nobody waits for the answer: what cannot be done now is done by the next round.
@@ -229,12 +235,17 @@ impl Service {
         }
     }
 
-    /// Ends every task whose deadline has passed.
+    /// Ends every task whose deadline has passed, and every one that has lost what it stands on: its node, its entry or
+    /// its parent. What could not be ended when that happened is ended here.
     pub(crate) async fn end_overdue(&self) {
         let now = self.now();
         let tasks: Vec<Arc<Task>> = self.read(|s| s.tasks.values().cloned().collect());
         for id in task::due_deadlines(&tasks, now) {
             self.end_quietly(id, EndReason::Deadline).await;
+        }
+        let adrift: Vec<_> = self.read(|s| tasks.iter().filter_map(|t| Some((t.id, adrift(s, t)?))).collect());
+        for (id, reason) in adrift {
+            self.end_quietly(id, reason).await;
         }
     }
 }
@@ -255,4 +266,18 @@ fn denied(role: Option<&RoleName>, why: &str) -> String {
 pub(crate) fn decision_note(decision: &Decision) -> DecisionNote {
     let outcome = if decision.outcome == Outcome::Permit { "permit" } else { "deny" };
     DecisionNote { outcome: outcome.into(), policies: decision.policies.clone() }
+}
+
+/// Why a task that lives must not: what it stands on is gone.
+fn adrift(state: &State, task: &Task) -> Option<EndReason> {
+    if !state.tasks.contains_key(&task.id) {
+        return None;
+    }
+    if state.nodes.get(&task.node).is_none_or(|n| n.banned) {
+        return Some(EndReason::NodeBanned);
+    }
+    if state.entries.get(&task.entry).is_none() {
+        return Some(EndReason::EntryDeleted);
+    }
+    task.parent.filter(|p| !state.tasks.contains_key(p)).map(|_| EndReason::ParentEnded)
 }

@@ -3,7 +3,7 @@
 
 use crate::{
     seen::Seen,
-    world::{ENTRY, Hello, World},
+    world::{ENTRY, Hello, NEIGHBOUR, ROLES, World},
 };
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
@@ -147,7 +147,7 @@ impl Connection {
         let request = StartTaskRequest {
             entry_id: ENTRY.into(),
             intent: intent.into(),
-            grants: crate::world::ROLES.map(String::from).to_vec(),
+            grants: ROLES.iter().chain([&NEIGHBOUR]).map(ToString::to_string).collect(),
             ttl_seconds: 600,
             uid: 1000,
             csr: key.csr.clone(),

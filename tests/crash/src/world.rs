@@ -16,8 +16,10 @@ use testkit::postgres::PostgresFixture;
 
 /// The entry of the one workload.
 pub const ENTRY: &str = "planner";
-/// The roles its tasks are granted.
+/// The roles of `orders-db`.
 pub const ROLES: [&str; 2] = ["orders-db/readonly", "orders-db/writer"];
+/// A role of `stock-db`: another target in the same PostgreSQL, so that both see each other's roles.
+pub const NEIGHBOUR: &str = "stock-db/readonly";
 
 /// Where a started server answers, and how the one agent attests while it has not.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -36,7 +38,7 @@ pub struct World {
 }
 
 impl World {
-    /// A new one, with `orders-db` in this PostgreSQL.
+    /// A new one, with `orders-db` and `stock-db` in this PostgreSQL.
     pub fn new(pg: &PostgresFixture) -> Self {
         let dir = tempfile::Builder::new().prefix("errand-crash-").tempdir().expect("a temporary directory");
         let at = |name: &str| dir.path().join(name).display().to_string();
@@ -45,13 +47,14 @@ impl World {
              operators = {{ \"{}\" = \"kim\" }}\n[authority]\nkek_file = {:?}\n\
              [grpc]\nlisten = \"127.0.0.1:0\"\n[http]\nissuer = \"https://errand.example.org\"\nlisten = \"127.0.0.1:0\"\n\
              [http.mtls]\nlisten = \"127.0.0.1:0\"\n[http.public]\nlisten = \"127.0.0.1:0\"\n\
-             [telemetry]\nmetrics_listen = \"127.0.0.1:0\"\n[policy]\nfiles = [{:?}]\n{}",
+             [telemetry]\nmetrics_listen = \"127.0.0.1:0\"\n[policy]\nfiles = [{:?}]\n{}{}",
             at("data"),
             at("server.sock"),
             nix::unistd::geteuid(),
             at("kek"),
             at("crash.cedar"),
             pg.target_toml("orders-db"),
+            pg.target_toml("stock-db"),
         );
         let policy = "@id(\"crash\")\npermit (principal == Workload::\"spiffe://example.org/agents/planner\", action, resource);\n";
         fs::write(dir.path().join("crash.cedar"), policy).expect("write");

@@ -6,10 +6,16 @@ use std::{
     sync::OnceLock,
 };
 
+/// Names a binary to be tested instead of one built now.
+const BINARY_VARIABLE: &str = "ERRAND_TEST_BINARY";
+
 /// The binary under test. A link of its own: a build that runs beside the tests does not exchange it under them.
 pub fn errand_binary() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| own_link(&cargo_build("cli", "errand")))
+    BUILT.get_or_init(|| match std::env::var_os(BINARY_VARIABLE) {
+        Some(path) => path.into(),
+        None => own_link(&cargo_build("cli", "errand")),
+    })
 }
 
 /// Builds one binary of the workspace and answers where it is.

@@ -94,9 +94,9 @@ impl World {
     pub async fn permits_everything(&self) {
         self.permits(&format!("permit (principal == Workload::\"{}\", action, resource);", self.workload("planner"))).await;
     }
-    /// Puts this Cedar text in force as the policy `house`.
+    /// Puts this Cedar text in force, instead of what was before.
     pub async fn permits(&self, cedar: &str) {
-        let file = self.layout.write("house.cedar", &format!("@id(\"house\")\n{cedar}"));
+        let file = self.layout.write("house.cedar", cedar);
         self.operator(["policy", "apply", "-f", &file]).await;
     }
 

@@ -3,6 +3,7 @@
 //! Each test names the invariants of ARCHITECTURE.md that it checks. One binary, so that the house is linked once.
 
 mod declared;
+mod exchange;
 mod masks;
 mod policy;
 mod run;

@@ -46,7 +46,7 @@ async fn a_command_may_be_a_script_that_executes_the_real_one() {
 #[tokio::test]
 async fn a_command_may_become_another_one_at_once() {
     let world = World::start().await;
-    world.has_orders_db().await;
+    let _orders = world.has_orders_db().await;
     world.permits_everything().await;
     for _ in 0..10 {
         world.run(GRANT).args(["sh", "-c", "exec sleep 0.2"]).to_end().await.exited(0);
@@ -117,13 +117,14 @@ async fn at_the_deadline_the_command_lives_and_its_credentials_do_not() {
     let orders = world.has_orders_db().await;
     world.permits_everything().await;
     let psql = orders.psql();
-    // The second attempt begins when the first was thrown out.
+    // The second attempt begins when the first was thrown out; then the private directory goes.
     let script = format!(
-        "{p} -c 'select pg_sleep(600)' && exit 9; {p} -c 'select 1' && exit 8; ls \"$ERRAND_DIR\" && exit 7; exit 0",
+        "{p} -c 'select pg_sleep(600)' && exit 9; {p} -c 'select 1' && exit 8; \
+         while [ -e \"$ERRAND_DIR\" ]; do sleep 0.05; done; exit 5",
         p = psql.display()
     );
     let run = world.run(["--intent", "short", "--ttl", "2s"]).args(GRANT).args(["sh", "-c", &script]);
-    run.to_end().await.exited(0).said("deadline");
+    run.to_end().await.exited(5).said("deadline");
     orders.is_left_alone().await;
     assert_eq!(world.task_for("short").await["end_reason"], "deadline");
     world.ends_well().await;
@@ -133,13 +134,14 @@ async fn at_the_deadline_the_command_lives_and_its_credentials_do_not() {
 #[tokio::test]
 async fn the_exit_status_is_the_command_s_and_says_what_went_wrong_before_it() {
     let world = World::start().await;
-    world.has_orders_db().await;
+    let _orders = world.has_orders_db().await;
     world.permits_everything().await;
     world.run(GRANT).args(["sh", "-c", "exit 7"]).to_end().await.exited(7);
     world.run(GRANT).args(["sh", "-c", "kill -TERM $$"]).to_end().await.exited(128 + 15);
     world.run(GRANT).args(["no-such-command"]).to_end().await.exited(127);
     world.run(GRANT).args(["/etc/passwd"]).to_end().await.exited(126);
-    world.run(["--", "true"]).to_end().await.exited(2);
+    world.run(["--grant", "orders-db", "--", "true"]).to_end().await.exited(2);
+    world.run(["--grant", "orders-db/readonly"]).to_end().await.exited(2);
     world.run(["--grant", "no-such-target/role", "--", "true"]).to_end().await.exited(1).said("no-such-target");
     let nowhere = "unix:///nonexistent/agent.sock";
     world.run(GRANT).args(["true"]).env("SPIFFE_ENDPOINT_SOCKET", nowhere).to_end().await.exited(69);

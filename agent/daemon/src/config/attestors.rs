@@ -27,9 +27,7 @@ const KINDS: &[(&str, ReadSection)] = &[(unix::KIND, unix_section)];
 
 fn unix_section(table: Table) -> Result<BuildAttestor, String> {
     let config = unix::Config::deserialize(Value::Table(table)).map_err(|e| excerpt(e.message()))?;
-    Ok(Arc::new(move |ports| {
-        Arc::new(UnixAttestor::with_hasher(&config, ports.clock.clone(), ports.hasher.clone()))
-    }))
+    Ok(Arc::new(move |ports| Arc::new(UnixAttestor::with_hasher(&config, ports.clock.clone(), ports.hasher.clone()))))
 }
 
 /// `[[workload_attestor]]`. Without any, `unix` with its defaults.

@@ -64,7 +64,10 @@ pub struct AgentConfig {
 
 impl fmt::Debug for AgentConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AgentConfig").field("trust_domain", &self.trust_domain).field("servers", &self.servers).finish_non_exhaustive()
+        f.debug_struct("AgentConfig")
+            .field("trust_domain", &self.trust_domain)
+            .field("servers", &self.servers)
+            .finish_non_exhaustive()
     }
 }
 
@@ -135,9 +138,9 @@ impl Core {
             return None;
         }
         let mut r = Reader::new("agent", table, problems);
-        let trust_domain = r.required("trust_domain", "example.org").and_then(|t| {
-            parse_trust_domain(&t).map_err(|e| r.problem("trust_domain", e.to_string())).ok()
-        });
+        let trust_domain = r
+            .required("trust_domain", "example.org")
+            .and_then(|t| parse_trust_domain(&t).map_err(|e| r.problem("trust_domain", e.to_string())).ok());
         let servers = server::read(&mut r);
         let data_dir = absolute(&mut r, "data_dir", "/var/lib/errand/agent");
         let socket = socket_path(&mut r, "socket", Path::new("/run/errand/agent.sock"));

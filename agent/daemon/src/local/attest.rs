@@ -3,15 +3,9 @@
 //! A dead caller is Unauthenticated, an unknown one PermissionDenied, an agent that is not ready Unavailable.
 
 use super::Peer;
-use crate::{
-    shared::Shared,
-    tasks::LiveTask,
-};
+use crate::{shared::Shared, tasks::LiveTask};
 use agent_core::{
-    AttestError, Caller as _, CallerError,
-    admission::Permit,
-    attest::MAX_CALLER_SELECTORS,
-    cache::Selectors,
+    AttestError, Caller as _, CallerError, admission::Permit, attest::MAX_CALLER_SELECTORS, cache::Selectors,
     membership::Membership,
 };
 use futures_util::future::try_join_all;

@@ -21,9 +21,13 @@ pub enum SocketPathError {
     Io { path: String, doing: &'static str, why: String },
     #[error("{path} is a symbolic link; name the place itself")]
     Symlink { path: String },
-    #[error("{path} is writable by everybody and not sticky: another user could replace the socket; run `chmod o-w {path}`")]
+    #[error(
+        "{path} is writable by everybody and not sticky: another user could replace the socket; run `chmod o-w {path}`"
+    )]
     WritableDirectory { path: String },
-    #[error("{path} belongs to uid {owner}, who could replace the socket; use a directory of the agent's user or of root")]
+    #[error(
+        "{path} belongs to uid {owner}, who could replace the socket; use a directory of the agent's user or of root"
+    )]
     DirectoryOwner { path: String, owner: u32 },
     #[error("{path} is there and is not a socket; move it away or choose another path")]
     NotASocket { path: String },

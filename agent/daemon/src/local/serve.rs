@@ -5,12 +5,7 @@ use super::{
     admit::{Gate, admit, pause_after},
     info::InfoService,
 };
-use crate::{
-    shared::Shared,
-    shim::Shim,
-    tasks::TaskService,
-    workload_api::WorkloadService,
-};
+use crate::{shared::Shared, shim::Shim, tasks::TaskService, workload_api::WorkloadService};
 use futures_util::stream;
 use proto_wire::{
     errand::v1::{agent_server::AgentServer, task_server::TaskServer},
@@ -30,7 +25,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PING_EVERY: Duration = Duration::from_secs(60);
 
 /// Serves until the agent stops.
-pub async fn serve(shared: Arc<Shared>, listener: UnixListener, gate: Arc<Gate>) -> Result<(), tonic::transport::Error> {
+pub async fn serve(
+    shared: Arc<Shared>,
+    listener: UnixListener,
+    gate: Arc<Gate>,
+) -> Result<(), tonic::transport::Error> {
     let workload = SpiffeWorkloadApiServer::new(WorkloadService { shared: shared.clone() });
     let tasks = TaskServer::new(TaskService { shared: shared.clone() });
     let info = AgentServer::new(InfoService { shared: shared.clone() });

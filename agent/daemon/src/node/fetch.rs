@@ -59,7 +59,8 @@ async fn fetch(shared: &Shared, work: Vec<Work>) {
             return work.iter().for_each(|w| shared.identities.failed(w));
         }
     };
-    let param = |(w, k): (&Work, &KeyRequest)| NewX509svidParams { entry_id: w.entry.id.as_str().into(), csr: k.csr.clone() };
+    let param =
+        |(w, k): (&Work, &KeyRequest)| NewX509svidParams { entry_id: w.entry.id.as_str().into(), csr: k.csr.clone() };
     let params = work.iter().zip(&keys).map(param).collect();
     let answer = shared.upstream.svids().batch_new_x509svid(timed(BatchNewX509svidRequest { params })).await;
     let mut results = match answer {

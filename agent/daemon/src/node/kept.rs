@@ -23,7 +23,13 @@ impl Kept {
     }
 
     /// Writes a new identity. A renewal keeps the pair before it, an attestation does not.
-    pub async fn put(&self, shared: &Shared, identity: &Identity, method: &str, renewal: bool) -> Result<(), DiskError> {
+    pub async fn put(
+        &self,
+        shared: &Shared,
+        identity: &Identity,
+        method: &str,
+        renewal: bool,
+    ) -> Result<(), DiskError> {
         let mut held = self.doc.lock().await;
         let previous = held.as_ref().filter(|_| renewal).map(|d| d.current.clone());
         let doc = IdentityDoc {

@@ -79,13 +79,8 @@ impl Life {
         if self.shared.bundle.load().is_none() {
             self.first_bundle().await?;
         }
-        let attested = attest(
-            &self.shared.upstream,
-            &*self.prover,
-            &self.shared.trust_domain,
-            &*self.shared.ports.clock,
-        )
-        .await;
+        let attested =
+            attest(&self.shared.upstream, &*self.prover, &self.shared.trust_domain, &*self.shared.ports.clock).await;
         attested.map_err(|e| match e.is_final() {
             true => format!("{e}; attest it with a new token"),
             false => e.to_string(),
@@ -162,7 +157,8 @@ impl Life {
             None
         })?;
         let params = Some(AgentX509svidParams { csr: request.csr.clone() });
-        let answer = self.shared.upstream.agents().renew_agent(timed(RenewAgentRequest { params })).await.map_err(Some)?;
+        let answer =
+            self.shared.upstream.agents().renew_agent(timed(RenewAgentRequest { params })).await.map_err(Some)?;
         let svid = answer.into_inner().svid.unwrap_or_default();
         let renewed = X509Svid::accept(&svid, request, Some(&identity.svid.spiffe_id))
             .and_then(|svid| Identity::new(svid, identity.reattestable));

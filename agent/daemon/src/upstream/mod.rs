@@ -17,7 +17,8 @@ use proto_types::{SpiffeId, TrustDomain, id::parse_spiffe_id};
 use proto_wire::{
     errand::v1::node_client::NodeClient,
     spire::api::server::{
-        agent::v1::agent_client::AgentClient, bundle::v1::bundle_client::BundleClient, svid::v1::svid_client::SvidClient,
+        agent::v1::agent_client::AgentClient, bundle::v1::bundle_client::BundleClient,
+        svid::v1::svid_client::SvidClient,
     },
 };
 use rustls::{ClientConfig, client::Resumption, version::TLS13};

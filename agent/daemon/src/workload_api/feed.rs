@@ -36,7 +36,8 @@ pub struct Scene {
 impl Scene {
     /// Everything that `x509::render` shows, in a form that can be compared.
     pub fn stamp(&self) -> SceneStamp {
-        let task = self.task.as_ref().map(|(task, held)| (task.id, held.svid.not_after, held.svid.chain.first().cloned()));
+        let task =
+            self.task.as_ref().map(|(task, held)| (task.id, held.svid.not_after, held.svid.chain.first().cloned()));
         (self.view.stamp.clone(), task, self.bundle_version)
     }
     pub fn bundle_stamp(&self) -> SceneStamp {

@@ -8,7 +8,10 @@ use crate::{
     identities::JwtSvid,
     local::{Peer, attest},
     shared::Shared,
-    tasks::{LiveTask, credentials::{task_id_of, task_jwt}},
+    tasks::{
+        LiveTask,
+        credentials::{task_id_of, task_jwt},
+    },
     upstream::timed,
 };
 use agent_core::cache::{JwtKey, Lookup};
@@ -34,16 +37,16 @@ pub async fn fetch(shared: &Shared, peer: &Peer, request: JwtsvidRequest) -> Res
     let selectors = attest::selectors(shared, peer).await?;
     let wanted = |id: &str| request.spiffe_id.is_empty() || request.spiffe_id == id;
     let task = attest::innermost(shared, peer)?.filter(|t| task_id_of(t).is_some_and(|id| wanted(&id.to_string())));
-    let mut hints: HashSet<String> = task.iter().map(|_| TASK_HINT.to_string()).collect();
+    let in_task = task.is_some();
+    let mut hints = HashSet::new();
     let mut entries = shared.identities.matching(&selectors);
     entries.retain(|e| wanted(&e.spiffe_id.to_string()));
-    // Of several entries with one hint the oldest stands, as in the X.509 answer; a task's hint takes no identity away.
-    entries.retain(|e| e.hint.is_empty() || e.hint == TASK_HINT || hints.insert(e.hint.clone()));
+    // Of several entries with one hint the oldest stands, as in the X.509 answer.
+    entries.retain(|e| e.hint.is_empty() || hints.insert(e.hint.clone()));
     if task.is_none() && entries.is_empty() {
         return Err(attest::no_identity());
     }
     let mut svids = Vec::with_capacity(entries.len() + 1);
-    let in_task = task.is_some();
     if let Some(task) = &task {
         svids.push(of_task(shared, task, &request.audience).await?);
     }

@@ -33,7 +33,9 @@ fn check_header<T>(request: &Request<T>) -> Result<(), Status> {
     let mut values = request.metadata().get_all("workload.spiffe.io").iter();
     match (values.next(), values.next()) {
         (Some(value), None) if value.as_bytes() == b"true" => Ok(()),
-        _ => Err(Status::invalid_argument("security header missing from request: send `workload.spiffe.io: true` once")),
+        _ => {
+            Err(Status::invalid_argument("security header missing from request: send `workload.spiffe.io: true` once"))
+        }
     }
 }
 

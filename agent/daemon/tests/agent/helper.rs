@@ -138,7 +138,8 @@ pub struct Launcher {
 impl Launcher {
     pub fn start(socket: &Path) -> Self {
         let (program, args, envs) = in_role("launcher", socket);
-        let mut child = Command::new(program).args(args).envs(envs).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child =
+            Command::new(program).args(args).envs(envs).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let said = BufReader::new(child.stdout.take().unwrap());
         Self { child, said }
     }
@@ -167,6 +168,7 @@ fn act() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     match role.as_str() {
         "member" => runtime.block_on(member(&socket)),
+        "starter" => runtime.block_on(starter(&socket)),
         "launcher" => runtime.block_on(launcher(&socket)),
         other => panic!("{other}"),
     }
@@ -191,6 +193,15 @@ async fn member(socket: &Path) {
             Ok(None) => return say("end"),
             Err(status) => return say(&format!("{:?}", status.code())),
         }
+    }
+}
+
+/// Starts a task from where it is, and says how each ends.
+async fn starter(socket: &Path) {
+    let mut client = TaskClient::new(channel(socket));
+    let mut stream = client.start(StartRequest { ttl_seconds: 600, ..Default::default() }).await.unwrap().into_inner();
+    while let Ok(Some(answer)) = stream.message().await {
+        say(&format!("{}#{}", answer.task_id, answer.end_reason));
     }
 }
 

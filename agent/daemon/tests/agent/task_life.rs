@@ -16,8 +16,8 @@ fn other_program() -> PathBuf {
 
 async fn with_entry() -> World {
     let world = World::new().await;
-    world.server.state.create(world.entry("e", "/web"));
-    until("the entry is here", SOON, || std::future::ready(world.agent().sizes().1 == 1)).await;
+    world.create(world.entry("e", "/web")).await;
+    until("its SVID is here", SOON, || std::future::ready(world.agent().sizes().1 == 1)).await;
     world
 }
 
@@ -106,6 +106,23 @@ async fn a_member_is_served_its_tasks_svid_first_and_loses_it_with_the_task() {
     world.server.state.end_task(&task.task_id, "held");
     assert_eq!(child.line(), own, "its own identity remains");
     assert_eq!(next(&mut stream).await.unwrap().unwrap().end_reason, "held");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_member_starts_is_a_child_of_its_task_and_ends_with_it() {
+    let world = with_entry().await;
+    let (program, args, envs) = in_role("starter", &world.socket());
+    let launch = launch_socket(&world);
+    let (task, _stream) = start(&world, launch.measure(&program)).await;
+    let envs: Vec<_> = envs.iter().map(|(k, v)| (*k, v.as_str())).collect();
+    let mut child = Waiting::to_run(&program, &args, &envs);
+    assert_eq!(launch.ask(&root(&task, &child), None), LaunchReply::Accepted);
+    child.go();
+    assert_eq!(launch.ask(&LaunchRequest::Executed, None), LaunchReply::Accepted);
+    let inner = child.line();
+    assert_eq!(world.server.state.script().started[1].parent_task_id, task.task_id);
+    world.tasks().complete(EndRequest { task_id: task.task_id.clone() }).await.unwrap();
+    assert_eq!(child.line(), format!("{inner}parent_ended"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -120,13 +120,23 @@ impl World {
         Ok(self.workload().fetch_x509svid(with_header(X509svidRequest {})).await?.into_inner())
     }
 
+    /// Registers an entry and waits until the agent knows it.
+    pub async fn create(&self, entry: wire::Entry) {
+        let before = self.agent().sizes().0;
+        self.server.state.create(entry);
+        until("the entry is here", SOON, || std::future::ready(self.agent().sizes().0 > before)).await;
+    }
+
     /// An entry for this process's uid.
     pub fn entry(&self, id: &str, path: &str) -> wire::Entry {
         let uid = nix::unistd::geteuid();
         wire::Entry {
             id: id.into(),
             spiffe_id: Some(wire::Spiffeid { trust_domain: "example.org".into(), path: path.into() }),
-            parent_id: Some(wire::Spiffeid { trust_domain: "example.org".into(), path: "/spire/agent/join_token/one".into() }),
+            parent_id: Some(wire::Spiffeid {
+                trust_domain: "example.org".into(),
+                path: "/spire/agent/join_token/one".into(),
+            }),
             selectors: vec![wire::Selector { r#type: "unix".into(), value: format!("uid:{uid}") }],
             ..Default::default()
         }

@@ -83,7 +83,9 @@ pub(super) fn make(section: &Section) -> Result<Arc<dyn Prover>, Vec<SectionProb
     let token = text(section, "token", &mut problems);
     let file = text(section, "token_file", &mut problems);
     let source = match (token, file) {
-        (Some(_), Some(_)) => Err(SectionProblem { key: "token", what: "write `token` or `token_file`, not both".into() }),
+        (Some(_), Some(_)) => {
+            Err(SectionProblem { key: "token", what: "write `token` or `token_file`, not both".into() })
+        }
         (Some(token), None) if !is_token(token.as_bytes()) => {
             Err(SectionProblem { key: "token", what: "a join token has 1 to 256 printable characters".into() })
         }

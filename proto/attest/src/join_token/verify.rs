@@ -70,9 +70,5 @@ pub(super) fn make(section: &Section, ports: &VerifierPorts) -> Result<Arc<dyn V
         what: format!("`{}` is not known here; `{NAME}` takes no keys", proto_types::id::excerpt(key)),
     };
     let problems: Vec<_> = section.keys().map(unknown).collect();
-    if problems.is_empty() {
-        Ok(Arc::new(JoinTokenVerifier::new(ports.join_tokens.clone())))
-    } else {
-        Err(problems)
-    }
+    if problems.is_empty() { Ok(Arc::new(JoinTokenVerifier::new(ports.join_tokens.clone()))) } else { Err(problems) }
 }

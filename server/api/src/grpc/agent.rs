@@ -34,6 +34,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+/// The longest an attestation may take, challenges and all.
+const ATTEST_WITHIN: Duration = Duration::from_secs(30);
+
 pub(crate) struct Service(pub Api);
 
 type Answers = mpsc::Sender<Result<AttestAgentResponse, Status>>;
@@ -243,7 +246,11 @@ impl Api_ for Service {
         let mut talk = Conversation { incoming: request.into_inner(), answers: answers.clone(), turns: 0 };
         let service = Self(self.0.clone());
         tokio::spawn(async move {
-            let answer = service.attest(&mut talk).await;
+            let clock = service.0.service.ports().clock.clone();
+            let answer = tokio::select! {
+                answer = service.attest(&mut talk) => answer,
+                () = clock.sleep(ATTEST_WITHIN) => Err(Status::deadline_exceeded("the attestation took longer than 30s")),
+            };
             // The agent may have hung up; the journal has what happened.
             let _ = answers.send(answer).await;
         });

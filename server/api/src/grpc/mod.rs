@@ -11,7 +11,12 @@ mod node;
 mod svid;
 
 use crate::{Api, Peer, status::status};
-use axum::Router;
+use axum::{
+    Router,
+    extract::State,
+    middleware::Next,
+    response::Response,
+};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use proto_wire::{
     errand::v1::node_server::NodeServer,
@@ -27,6 +32,8 @@ use tonic::{Request, Status, service::Routes};
 
 /// Largest message accepted, bytes: a batch of 500 CSRs fits.
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;
+/// The same for the services that anybody may call.
+const MAX_OPEN_MESSAGE: usize = 128 * 1024;
 
 /// Rates per address, as SPIRE has them: unauthenticated attestation is the only one that costs us a signature.
 pub(crate) struct Limits {
@@ -71,19 +78,31 @@ pub(crate) fn admin(api: &Api) -> Router {
 /// The services of the gRPC port: the same, and what agents need.
 pub(crate) fn node(api: &Api) -> Router {
     let node = NodeServer::new(node::Service(api.clone())).max_decoding_message_size(MAX_MESSAGE);
-    spire(api).add_service(node).into_axum_router()
+    spire(api).add_service(node).into_axum_router().layer(axum::middleware::from_fn_with_state(api.clone(), known))
+}
+
+/// Before a byte of a message is decoded: without a certificate there is attestation and the bundle, and nothing else.
+async fn known(State(api): State<Api>, request: axum::extract::Request, next: Next) -> Response {
+    let open = ["/spire.api.server.agent.v1.Agent/AttestAgent", "/spire.api.server.bundle.v1.Bundle/GetBundle"];
+    let peer = request.extensions().get::<Peer>();
+    let known = peer.is_some_and(|p| p.cert(api.service.now()).is_some());
+    if known || open.contains(&request.uri().path()) {
+        return next.run(request).await;
+    }
+    api.metrics.unauthenticated();
+    Status::unauthenticated("call with a valid SVID as client certificate").into_http()
 }
 
 fn spire(api: &Api) -> Routes {
-    Routes::new(AgentServer::new(agent::Service(api.clone())).max_decoding_message_size(MAX_MESSAGE))
-        .add_service(BundleServer::new(bundle::Service(api.clone())).max_decoding_message_size(MAX_MESSAGE))
+    Routes::new(AgentServer::new(agent::Service(api.clone())).max_decoding_message_size(MAX_OPEN_MESSAGE))
+        .add_service(BundleServer::new(bundle::Service(api.clone())).max_decoding_message_size(MAX_OPEN_MESSAGE))
         .add_service(EntryServer::new(entry::Service(api.clone())).max_decoding_message_size(MAX_MESSAGE))
         .add_service(SvidServer::new(svid::Service(api.clone())).max_decoding_message_size(MAX_MESSAGE))
 }
 
 /// The agent that calls: its SVID was verified at the handshake, its standing is asked now.
 fn agent_caller<T>(api: &Api, request: &Request<T>) -> Result<AgentCaller, Status> {
-    let cert = request.extensions().get::<Peer>().and_then(Peer::cert);
+    let cert = request.extensions().get::<Peer>().and_then(|p| p.cert(api.service.now()));
     let cert = cert.ok_or_else(|| Status::unauthenticated("an agent calls with its SVID as client certificate"))?;
     if !cert.id.path().starts_with("/spire/agent/") {
         return Err(Status::permission_denied("only agents may call this"));

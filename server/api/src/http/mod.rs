@@ -16,9 +16,9 @@ pub(crate) fn operator(api: &Api, peer: &Peer) -> Result<Option<String>, Problem
                 "uid {uid} is not an operator here; add it to [admin] operators in the server's configuration"
             ))),
         },
-        Peer::Tls { cert: Some(cert), .. } if api.service.read(|s| s.entries.is_admin(&cert.id)) => {
-            Ok(Some(cert.id.to_string()))
+        Peer::Tls { .. } | Peer::Plain => {
+            let admin = peer.cert(api.service.now()).filter(|c| api.service.read(|s| s.entries.is_admin(&c.id)));
+            admin.map(|c| Some(c.id.to_string())).ok_or_else(|| Problem::denied("only operators and workloads with an admin entry may call this"))
         }
-        Peer::Tls { .. } | Peer::Plain => Err(Problem::denied("only operators and workloads with an admin entry may call this")),
     }
 }

@@ -55,17 +55,18 @@ async fn exchange(
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let form = ExchangeForm::parse(content_type, &body)?;
     let settings = api.service.settings();
+    let now = api.service.now();
     let request = ExchangeRequest::read(
         &form,
         &Surroundings {
             issuer: &settings.issuer,
             authorization: headers.contains_key(header::AUTHORIZATION),
-            certificate: peer.cert().is_some(),
+            certificate: peer.cert(now).is_some(),
             resource: &|_| None,
         },
     )?;
     let key = idempotency_key(headers.get_all("idempotency-key").iter().map(axum::http::HeaderValue::as_bytes))?;
-    let Some(cert) = peer.cert() else {
+    let Some(cert) = peer.cert(now) else {
         api.metrics.unauthenticated();
         let why = format!("authenticate with the task's own X509-SVID over mTLS at {}", settings.mtls_token_endpoint);
         return Err(OAuthError::new(OAuthCode::InvalidClient, why));

@@ -39,6 +39,10 @@ pub fn holds(conn: &Connection, guard: &Guard, now: Timestamp) -> Result<bool> {
             let sql = "SELECT 1 FROM lease WHERE id = ?1 AND state = ?2";
             exists(conn.prepare_cached(sql)?, params![id.to_string(), lease_state(*state)])
         }
+        Guard::TargetAt(name, revision) => {
+            let sql = "SELECT 1 FROM target WHERE name = ?1 AND json_extract(body, '$.revision') = ?2";
+            exists(conn.prepare_cached(sql)?, params![name, int(*revision)])
+        }
         Guard::NodeSerial(id, serial) => {
             let sql = "SELECT 1 FROM node WHERE id = ?1 AND banned = 0 AND ?2 IN (serial, next_serial)";
             exists(conn.prepare_cached(sql)?, params![id.to_string(), serial])

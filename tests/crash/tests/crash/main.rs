@@ -3,6 +3,7 @@
 //! `ERRAND_SEED=n` runs one seed only, the one that a failure printed.
 
 mod down;
+mod hang;
 mod kill;
 mod local;
 mod planted;

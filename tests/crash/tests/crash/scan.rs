@@ -1,5 +1,5 @@
-//! What appears in a target behind the server's back: a role its backup brings again, one that no lease knows, one of
-//! somebody else's. The clock is the test's, since scans are a minute apart.
+//! What a scan finds in a target: a role that its backup brought again, one that no lease knows, one of somebody else's,
+//! one of another target in the same PostgreSQL. The clock is the test's, since scans are a minute apart.
 
 use crate::{
     local::Local,
@@ -12,7 +12,7 @@ use testkit::{fakes::FakeClock, poll, postgres::PostgresFixture};
 use tests_crash::{
     check::Rule,
     client::Agent,
-    world::{ROLES, World},
+    world::{NEIGHBOUR, ROLES, World},
 };
 
 /// Makes a role as a restored backup would: by a superuser, with comment and grants of the one it replaces.
@@ -28,17 +28,17 @@ async fn exists(pg: &PostgresFixture, name: &str) -> bool {
     pg.ask(&format!("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}')")).await
 }
 
-/// Waits in steps of a quarter of a second of the server's time.
+/// Waits in steps of one second of the server's time: far below what it gives a target to answer.
 async fn as_time_passes<F: Future<Output = bool>>(clock: &FakeClock, what: &str, condition: impl Fn() -> F) {
     poll::until(what, REST, async || {
-        clock.advance(Duration::from_millis(250));
+        clock.advance(Duration::from_secs(1));
         condition().await
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_scan_ends_again_what_a_backup_brought_back_and_what_no_lease_knows_and_nothing_of_others() {
+async fn a_scan_ends_what_a_backup_brought_back_and_what_no_lease_knows_and_nothing_else() {
     let pg = PostgresFixture::start().await;
     let world = World::new(&pg);
     let clock = FakeClock::at(SystemClock.now());
@@ -48,6 +48,8 @@ async fn a_scan_ends_again_what_a_backup_brought_back_and_what_no_lease_knows_an
     let task = node.start("look at an order").await.expect("the task starts");
     task.exchange(&world, &server.hello, ROLES[0]).await.expect("a credential");
     node.end(&world, &task.id).await.expect("the task ends");
+    let other = node.start("count the stock").await.expect("the task starts");
+    other.exchange(&world, &server.hello, NEIGHBOUR).await.expect("a credential");
     let state = || server.leases()[0].state;
     as_time_passes(&clock, "revoked", async || state() == LeaseState::Revoked).await;
 
@@ -66,5 +68,6 @@ async fn a_scan_ends_again_what_a_backup_brought_back_and_what_no_lease_knows_an
     let kinds: Vec<&str> = evidence.records.iter().map(|(_, r)| r.kind.as_str()).collect();
     assert_eq!(kinds.iter().filter(|k| **k == "lease.orphan_found").count(), 1);
     assert_eq!(kinds.iter().filter(|k| **k == "lease.revoked").count(), 2);
+    assert!(evidence.leases.iter().any(|l| l.role.target() == "stock-db" && l.state == LeaseState::Handed));
     assert!(exists(&pg, foreign).await, "another installation's role is not ours to end");
 }

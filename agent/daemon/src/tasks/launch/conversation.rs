@@ -90,7 +90,9 @@ impl Conversation {
         let refused = |why: String| LaunchReply::Refused { why };
         match (request, std::mem::replace(&mut self.stage, Stage::Done), file) {
             (LaunchRequest::Measure, Stage::Empty, Some(file)) => self.measure(file).await,
-            (LaunchRequest::Measure, Stage::Empty, None) => refused("Measure carries the descriptor of the command".into()),
+            (LaunchRequest::Measure, Stage::Empty, None) => {
+                refused("Measure carries the descriptor of the command".into())
+            }
             (LaunchRequest::Root { task_id, pid }, Stage::Measured(measured), None) => {
                 self.root(task_id, pid, measured).await
             }
