@@ -178,6 +178,7 @@ pub(crate) fn start_failed(error: &server_daemon::StartError) -> CliError {
 
 /// A daemon's runtime. Two workers: nothing here computes for long.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
+    more_descriptors();
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(CliError::failed)
 }
 
@@ -216,6 +217,19 @@ impl Signals {
             _ = self.term.recv() => Signal::Stop,
             _ = self.int.recv() => Signal::Stop,
             _ = self.hup.recv() => Signal::Reload,
+        }
+    }
+}
+
+/// Every connection is a descriptor: the soft limit of a shell (1024) is a relic, the hard one is the
+/// administrator's. For daemons alone: what `errand run` starts has the limits it was started with.
+fn more_descriptors() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let wanted = hard.min(65_536);
+        if soft < wanted {
+            // Refused: the limit stays as it was, and so does what it allows.
+            let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard);
         }
     }
 }

@@ -10,6 +10,7 @@ use proto_types::TrustDomain;
 use proto_wire::spire::api::types as wire;
 use rustls_pki_types::{CertificateDer, TrustAnchor, pem::PemObject as _};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Most authorities of one kind.
 const MAX_AUTHORITIES: usize = 128;
@@ -58,7 +59,7 @@ pub struct BundleDoc {
 /// A usable bundle.
 pub struct TrustBundle {
     doc: BundleDoc,
-    anchors: Vec<TrustAnchor<'static>>,
+    anchors: Arc<Vec<TrustAnchor<'static>>>,
     jwt_keys: KeySet,
     jwks: Vec<u8>,
     x509_der: Vec<u8>,
@@ -93,7 +94,7 @@ impl TrustBundle {
         let jwt_keys = KeySet::from_spkis(spkis()).map_err(|_| BundleError::JwtKey)?;
         let jwks = KeySet::document(spkis(), KeyPurpose::JwtSvid).map_err(|_| BundleError::JwtKey)?;
         let x509_der = doc.x509.concat();
-        Ok(Self { anchors, jwt_keys, jwks: jwks.to_string().into_bytes(), x509_der, doc })
+        Ok(Self { anchors: Arc::new(anchors), jwt_keys, jwks: jwks.to_string().into_bytes(), x509_der, doc })
     }
 
     /// As the server sent it. A trust domain may be written with or without its scheme.
@@ -125,8 +126,8 @@ impl TrustBundle {
     pub fn doc(&self) -> &BundleDoc {
         &self.doc
     }
-    pub fn anchors(&self) -> &[TrustAnchor<'static>] {
-        &self.anchors
+    pub fn anchors(&self) -> Arc<Vec<TrustAnchor<'static>>> {
+        self.anchors.clone()
     }
     /// The keys that verify JWT-SVIDs of this trust domain.
     pub fn jwt_keys(&self) -> &KeySet {

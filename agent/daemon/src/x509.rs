@@ -73,11 +73,6 @@ fn only_uri(cert: &X509Certificate<'_>) -> Result<SpiffeId, SvidError> {
     }
 }
 
-/// The SPIFFE ID of a peer's certificate (exactly one URI).
-pub fn peer_id(der: &[u8]) -> Result<SpiffeId, SvidError> {
-    Leaf::read(der).map(|leaf| leaf.spiffe_id)
-}
-
 /// An X.509-SVID with its key.
 #[derive(Debug)]
 pub struct X509Svid {

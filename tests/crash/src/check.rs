@@ -80,7 +80,9 @@ impl<'a> Story<'a> {
             if let (Some(task), "task.ended") = (record.task_id, record.kind.as_str()) {
                 story.ended.entry(task.to_string()).or_insert(*position);
             }
-            let Some(lease) = record.kind.starts_with("lease.").then(|| from_record(record)).flatten() else { continue };
+            let Some(lease) = record.kind.starts_with("lease.").then(|| from_record(record)).flatten() else {
+                continue;
+            };
             let id = lease.id.to_string();
             match record.kind.as_str() {
                 "lease.handed" => story.handed.entry(id.clone()).or_default().push(*position),
@@ -126,8 +128,12 @@ fn seen(found: &mut Violations, evidence: &Evidence, story: &Story<'_>) {
                     found.add(Rule::SeenWithoutRecord, format!("{lease} ({name}): {} records", handed.len()));
                     continue;
                 };
-                if story.last.get(lease).is_none_or(|(l, _)| l.name.as_str() != name || &l.task_id.to_string() != task) {
-                    found.add(Rule::SeenWithoutRecord, format!("{lease}: its record names another task or role than {name}"));
+                if story.last.get(lease).is_none_or(|(l, _)| l.name.as_str() != name || &l.task_id.to_string() != task)
+                {
+                    found.add(
+                        Rule::SeenWithoutRecord,
+                        format!("{lease}: its record names another task or role than {name}"),
+                    );
                 }
                 if story.ended.get(task).is_some_and(|end| end < at) {
                     found.add(Rule::HandedAfterEnd, format!("{lease} of {task}: seen by a client"));

@@ -90,12 +90,14 @@ impl Store {
     }
 }
 
-fn journal(path: &Path) -> Result<(Vec<(u64, Record)>, Option<String>), Unreadable> {
+/// Every record with its position, and what is wrong with the whole.
+type Journal = (Vec<(u64, Record)>, Option<String>);
+
+fn journal(path: &Path) -> Result<Journal, Unreadable> {
     let fail = unreadable(path.display());
     let text = fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
     let mut lines = text.lines();
-    let mut verifier =
-        ExportVerifier::new(lines.next().unwrap_or_default()).map_err(|e| fail(e.to_string()))?;
+    let mut verifier = ExportVerifier::new(lines.next().unwrap_or_default()).map_err(|e| fail(e.to_string()))?;
     let mut records = Vec::new();
     for line in lines {
         verifier.line(line);

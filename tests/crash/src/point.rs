@@ -91,7 +91,8 @@ struct CrashLedger {
 impl Ledger for CrashLedger {
     fn commit(&self, unit: Commit) -> Fut<'_, Result<Durable, CommitError>> {
         Box::pin(async move {
-            let steps = [("lease.intended", Point::Intent), ("lease.handed", Point::Handed), ("task.ended", Point::Ended)];
+            let steps =
+                [("lease.intended", Point::Intent), ("lease.handed", Point::Handed), ("task.ended", Point::Ended)];
             let after: Vec<Point> = steps.iter().filter(|(kind, _)| says(&unit, kind)).map(|(_, p)| *p).collect();
             if after.contains(&Point::Intent) {
                 self.bomb.at(Point::BeforeIntent);

@@ -188,7 +188,7 @@ async fn an_ended_task_gets_nothing_more_however_it_ended() {
     completed.completes().await;
     let revoked = world.holds_task("revoked", &[READONLY]).await;
     world.operator(["task", "revoke", &revoked.id]).await;
-    let mut overdue = world.tries_task("overdue", &[READONLY], 1).await.unwrap();
+    let mut overdue = world.tries_task("overdue", &[READONLY], 2).await.unwrap();
     assert_eq!(overdue.end_reason().await, "deadline");
 
     let issued = world.journal("token.issued").await.len();
@@ -214,7 +214,8 @@ async fn exchanging_one_s_own_output_a_hundred_times_never_lengthens_it() {
     let mut last = first;
     for _ in 0..100 {
         let token = last["access_token"].as_str().unwrap();
-        let next = Exchange::of(&task).subject(token, ACCESS_TOKEN).send(&world).await.granted();
+        let next = Exchange::of(&task).subject(token, ACCESS_TOKEN).and("scope", READONLY);
+        let next = next.send(&world).await.granted();
         let (before, after) = (claims(&last), claims(&next));
         assert!(after["exp"].as_u64() <= before["exp"].as_u64(), "{before} became {after}");
         assert_eq!((&after["txn"], &after["scope"]), (&before["txn"], &READONLY.into()), "{after}");
@@ -224,8 +225,9 @@ async fn exchanging_one_s_own_output_a_hundred_times_never_lengthens_it() {
     let bought = narrowed.clone().to(READONLY).send(&world).await.granted();
     assert!(bought["expires_in"].as_u64().unwrap() <= 90, "{bought}");
     // What the token was narrowed away from cannot be had with it again.
-    narrowed.clone().to("orders-db/writer").send(&world).await.refused("invalid_target");
-    narrowed.and("scope", "orders-db/writer").send(&world).await.refused("invalid_scope");
+    narrowed.clone().to("orders-db/writer").send(&world).await.refused("invalid_scope");
+    narrowed.clone().and("scope", "orders-db/writer").send(&world).await.refused("invalid_scope");
+    narrowed.send(&world).await.refused("invalid_scope");
     task.completes().await;
     orders.is_left_alone().await;
     world.ends_well().await;

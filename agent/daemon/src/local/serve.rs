@@ -5,7 +5,7 @@ use super::{
     admit::{Gate, admit, pause_after},
     info::InfoService,
 };
-use crate::{shared::Shared, shim::Shim, tasks::TaskService, workload_api::WorkloadService};
+use crate::{shared::Shared, shim::Shim, tasks::TaskService, workload_api::{WorkloadService, check_header}};
 use futures_util::stream;
 use proto_wire::{
     errand::v1::{agent_server::AgentServer, task_server::TaskServer},
@@ -13,7 +13,7 @@ use proto_wire::{
 };
 use std::{io, sync::Arc, time::Duration};
 use tokio::net::UnixListener;
-use tonic::transport::Server;
+use tonic::{service::interceptor::InterceptedService, transport::Server};
 
 /// Largest request: a JWT-SVID to validate, with room.
 const MAX_REQUEST: usize = 64 * 1024;
@@ -31,8 +31,14 @@ pub async fn serve(
     gate: Arc<Gate>,
 ) -> Result<(), tonic::transport::Error> {
     let workload = SpiffeWorkloadApiServer::new(WorkloadService { shared: shared.clone() });
-    let tasks = TaskServer::new(TaskService { shared: shared.clone() });
-    let info = AgentServer::new(InfoService { shared: shared.clone() });
+    let tasks = InterceptedService::new(
+        TaskServer::new(TaskService { shared: shared.clone() }).max_decoding_message_size(MAX_REQUEST),
+        with_header,
+    );
+    let info = InterceptedService::new(
+        AgentServer::new(InfoService { shared: shared.clone() }).max_decoding_message_size(MAX_REQUEST),
+        with_header,
+    );
     let accepted = stream::unfold((listener, shared.clone(), gate), |(listener, shared, gate)| async move {
         let conn = accept(&listener, &shared, &gate).await;
         Some((Ok::<_, io::Error>(conn), (listener, shared, gate)))
@@ -44,8 +50,8 @@ pub async fn serve(
         .http2_max_header_list_size(MAX_HEADERS)
         .http2_keepalive_interval(Some(PING_EVERY))
         .add_service(workload.max_decoding_message_size(MAX_REQUEST))
-        .add_service(tasks.max_decoding_message_size(MAX_REQUEST))
-        .add_service(info.max_decoding_message_size(MAX_REQUEST))
+        .add_service(tasks)
+        .add_service(info)
         .serve_with_incoming_shutdown(accepted, shared.stop.clone().cancelled_owned())
         .await
 }
@@ -65,4 +71,10 @@ async fn accept(listener: &UnixListener, shared: &Shared, gate: &Arc<Gate>) -> S
             Err(e) => pause_after(shared, &e).await,
         }
     }
+}
+
+/// The house's own services on this socket demand the header too: nothing that a browser or a proxy can be made to send
+/// starts or ends a task.
+fn with_header(request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+    check_header(&request).map(|()| request)
 }

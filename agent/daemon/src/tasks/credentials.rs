@@ -12,8 +12,12 @@ use tonic::Status;
 const RETRY: std::time::Duration = std::time::Duration::from_secs(2);
 
 impl TaskSvid {
-    pub fn new(shared: &Shared, svid: X509Svid, subject_token: Option<Secret<String>>) -> Self {
-        let renew_at = rotation::due(svid.not_before, svid.not_after, shared.ports.jitter());
+    /// `ends_at` is the task's end.
+    pub fn new(shared: &Shared, svid: X509Svid, subject_token: Option<Secret<String>>, ends_at: Timestamp) -> Self {
+        let due = rotation::due(svid.not_before, svid.not_after, shared.ports.jitter());
+        // Certificates know whole seconds. One that lasts to the end of its task has no successor to be asked for.
+        let is_last = svid.not_after.as_secs() >= ends_at.as_secs();
+        let renew_at = if is_last { ends_at } else { due };
         Self { svid, subject_token, renew_at }
     }
 }
@@ -79,7 +83,7 @@ async fn fetch(shared: &Shared, task: &LiveTask) -> Result<TaskSvid, Status> {
         Some(issuer) => Some(task_jwt(shared, task, vec![issuer]).await?.0),
         None => None,
     };
-    Ok(TaskSvid::new(shared, svid, token))
+    Ok(TaskSvid::new(shared, svid, token, task.ends_at))
 }
 
 /// `<workload>/task/<id>`.

@@ -70,7 +70,7 @@ pub async fn start(shared: &Arc<Shared>, peer: &Peer, request: StartRequest) -> 
     let ready = match svid {
         Ok(svid) => {
             let token = Some(answer.subject_token).filter(|t| !t.is_empty()).map(Secret::new);
-            task.svid.store(Some(Arc::new(TaskSvid::new(shared, svid, token))));
+            task.svid.store(Some(Arc::new(TaskSvid::new(shared, svid, token, task.ends_at))));
             // On disk before it is handed out: an agent that is killed now must find the task again.
             shared.tasks.save().await.map_err(|e| Status::unavailable(e.to_string()))
         }

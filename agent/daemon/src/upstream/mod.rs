@@ -24,7 +24,8 @@ use proto_wire::{
 use rustls::{ClientConfig, client::Resumption, version::TLS13};
 use std::{sync::Arc, time::Duration};
 use tonic::transport::{Channel, Endpoint};
-use verify::{DangerAnyServer, ServerVerifier, TlsClock};
+use proto_tls::{DangerAnyone, Expected, HouseTime, SvidVerifier};
+use verify::BundleAnchors;
 
 /// Most bytes of one answer: a node may have 100,000 entries, stated in one message.
 const MAX_ANSWER: usize = 128 * 1024 * 1024;
@@ -55,8 +56,9 @@ impl Upstream {
         ports: &Ports,
     ) -> Result<Self, UpstreamError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier = ServerVerifier { bundle, server_id: server_id(td)?, provider: provider.clone() };
-        let builder = ClientConfig::builder_with_details(provider, Arc::new(TlsClock(ports.clock.clone())))
+        let expected = Expected::Exactly(server_id(td)?);
+        let verifier = SvidVerifier::new(Arc::new(BundleAnchors(bundle)), expected, true, provider.clone());
+        let builder = ClientConfig::builder_with_details(provider, Arc::new(HouseTime(ports.clock.clone())))
             .with_protocol_versions(&[&TLS13])
             .map_err(|e| UpstreamError(e.to_string()))?;
         let tls = builder
@@ -69,10 +71,10 @@ impl Upstream {
     /// Believes whoever answers: to get a first bundle, and for nothing else.
     pub fn danger_unverified(servers: &[ServerAddress], ports: &Ports) -> Result<Self, UpstreamError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_details(provider.clone(), Arc::new(TlsClock(ports.clock.clone())))
+        let builder = ClientConfig::builder_with_details(provider.clone(), Arc::new(HouseTime(ports.clock.clone())))
             .with_protocol_versions(&[&TLS13])
             .map_err(|e| UpstreamError(e.to_string()))?;
-        let verifier = Arc::new(DangerAnyServer(provider));
+        let verifier = Arc::new(DangerAnyone(provider));
         let tls = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
         Ok(Self::over(tls, servers, ports))
     }

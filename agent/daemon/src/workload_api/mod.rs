@@ -29,7 +29,7 @@ pub struct WorkloadService {
 
 /// SPIFFE_Workload_Endpoint section 6: the header that a request forged through a proxy or a browser does not have.
 /// Exactly once, exactly this value.
-fn check_header<T>(request: &Request<T>) -> Result<(), Status> {
+pub fn check_header<T>(request: &Request<T>) -> Result<(), Status> {
     let mut values = request.metadata().get_all("workload.spiffe.io").iter();
     match (values.next(), values.next()) {
         (Some(value), None) if value.as_bytes() == b"true" => Ok(()),

@@ -64,7 +64,12 @@ async fn exchange(
             certificate: peer.cert(now).is_some(),
             resource: &|_| None,
         },
-    )?;
+    )
+    .inspect_err(|_| {
+        if peer.cert(now).is_none() {
+            api.metrics.unauthenticated();
+        }
+    })?;
     let key = idempotency_key(headers.get_all("idempotency-key").iter().map(axum::http::HeaderValue::as_bytes))?;
     let Some(cert) = peer.cert(now) else {
         api.metrics.unauthenticated();

@@ -29,6 +29,10 @@ async fn main() -> std::process::ExitCode {
     let violations = check(&evidence);
     print!("{violations}");
     let (seen, leases) = (evidence.seen.len(), evidence.leases.len());
-    eprintln!("{seen} observations, {} records, {leases} leases, {} roles", evidence.records.len(), evidence.roles.len());
+    eprintln!(
+        "{seen} observations, {} records, {leases} leases, {} roles",
+        evidence.records.len(),
+        evidence.roles.len()
+    );
     u8::from(!violations.is_empty()).into()
 }

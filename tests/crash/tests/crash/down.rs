@@ -112,11 +112,9 @@ async fn target_dies(pg: &mut PostgresFixture, seed: u64) -> Result<(), String> 
     let world = World::new(pg);
     let (asked, now) = (Arc::new(AtomicU64::new(0)), Arc::new(Notify::new()));
     let (told, nth) = (now.clone(), Dice::new(seed).roll(12));
-    let wrap = move |inner| -> Arc<dyn Target> {
-        Arc::new(Tell { inner, asked: asked.clone(), nth, now: told.clone() })
-    };
-    let server =
-        Local::start(&world, Decorators { target: Some(Arc::new(wrap)), ..Decorators::default() }).await;
+    let wrap =
+        move |inner| -> Arc<dyn Target> { Arc::new(Tell { inner, asked: asked.clone(), nth, now: told.clone() }) };
+    let server = Local::start(&world, Decorators { target: Some(Arc::new(wrap)), ..Decorators::default() }).await;
     let agent = Agent::attest(&server.hello).await.map_err(|e| e.to_string())?;
     let node = agent.at(&server.hello);
     let started = join_all((0..6).map(|_| node.start("write an order"))).await;

@@ -1,7 +1,7 @@
-//! A target that answers nothing, with more to revoke in it than one round of the reconciler holds: it holds up nobody.
+//! A target that does not answer: whoever else is to be ended is ended in time.
 
 use crate::local::Local;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, future::join_all, stream};
 use proto_types::{Fut, Lease, LeaseState, Secret};
 use server_core::ports::{
     Durable, IssueError, IssueRequest, Issued, Missing, RevokeError, Revoked, RoleLimits, Target,
@@ -14,23 +14,37 @@ use tests_crash::{
     world::{NEIGHBOUR, ROLES, World},
 };
 
-/// More than the 256 of a round.
+/// More than the reconciler takes up in one round.
 const LEASES: usize = 300;
 /// What is promised for a role and its sessions.
 const GONE: Duration = Duration::from_secs(5);
 
-/// Makes nothing and ends nothing; `orders-db` never answers.
-struct Silent(Arc<dyn Target>);
+/// Makes nothing and ends nothing; what is named is never answered.
+struct Silent {
+    inner: Arc<dyn Target>,
+    /// A role, when it is created.
+    issue: &'static str,
+    /// A target, when it is to end something.
+    revoke: &'static str,
+}
+
+fn silent(issue: &'static str, revoke: &'static str) -> Decorators {
+    let wrap = move |inner| -> Arc<dyn Target> { Arc::new(Silent { inner, issue, revoke }) };
+    Decorators { target: Some(Arc::new(wrap)), ..Decorators::default() }
+}
 
 impl Target for Silent {
     fn role(&self, role: &str) -> Option<RoleLimits> {
-        self.0.role(role)
+        self.inner.role(role)
     }
     fn roles(&self) -> Vec<String> {
-        self.0.roles()
+        self.inner.roles()
     }
     fn issue<'a>(&'a self, _: &'a Durable, request: &'a IssueRequest) -> Fut<'a, Result<Issued, IssueError>> {
         Box::pin(async move {
+            if request.role == self.issue {
+                std::future::pending::<()>().await;
+            }
             Ok(Issued {
                 fields: Secret::new(serde_json::json!({ "user": request.name }).to_string()),
                 access_token: Secret::new("none".into()),
@@ -42,7 +56,7 @@ impl Target for Silent {
         })
     }
     fn revoke<'a>(&'a self, lease: &'a Lease) -> Fut<'a, Result<Revoked, RevokeError>> {
-        let silent = lease.role.target() == "orders-db";
+        let silent = lease.role.target() == self.revoke;
         Box::pin(async move { if silent { std::future::pending().await } else { Ok(Revoked::Gone) } })
     }
     fn scan<'a>(&'a self, _: &'a str, _: Option<String>) -> Fut<'a, Result<Vec<String>, RevokeError>> {
@@ -57,14 +71,13 @@ impl Target for Silent {
 async fn a_target_that_does_not_answer_holds_up_no_other() {
     let pg = PostgresFixture::start().await;
     let world = World::new(&pg);
-    let wrap = |inner| -> Arc<dyn Target> { Arc::new(Silent(inner)) };
-    let decorators = Decorators { target: Some(Arc::new(wrap)), ..Decorators::default() };
-    let server = Local::start(&world, decorators).await;
+    let server = Local::start(&world, silent("", "orders-db")).await;
     let agent = Agent::attest(&server.hello).await.expect("the agent attests");
     let node = agent.at(&server.hello);
     let many = node.start("look at many orders").await.expect("the task starts");
     let one = node.start("count the stock").await.expect("the task starts");
-    let exchanges = stream::iter(0..LEASES).map(|_| many.exchange(&world, &server.hello, ROLES[0])).buffer_unordered(16);
+    let exchanges =
+        stream::iter(0..LEASES).map(|_| many.exchange(&world, &server.hello, ROLES[0])).buffer_unordered(16);
     let refused: Vec<_> = exchanges.filter_map(async |outcome| outcome.err()).collect().await;
     assert!(refused.is_empty(), "{} were refused: {:?}", refused.len(), refused[0]);
     one.exchange(&world, &server.hello, NEIGHBOUR).await.expect("a credential");
@@ -76,5 +89,29 @@ async fn a_target_that_does_not_answer_holds_up_no_other() {
     };
     poll::until("gone in the other target", GONE, async || states("stock-db") == [LeaseState::Revoked]).await;
     assert_eq!(states("orders-db"), vec![LeaseState::Revoking; LEASES]);
+    server.running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_being_issued_takes_no_turn_from_what_is_to_be_ended() {
+    let pg = PostgresFixture::start().await;
+    let world = World::new(&pg);
+    let server = Local::start(&world, silent("writer", "")).await;
+    let agent = Agent::attest(&server.hello).await.expect("the agent attests");
+    let node = agent.at(&server.hello);
+    let busy = node.start("write many orders").await.expect("the task starts");
+    let one = node.start("look at an order").await.expect("the task starts");
+    one.exchange(&world, &server.hello, ROLES[0]).await.expect("a credential");
+    let issuing = join_all((0..40).map(|_| busy.exchange(&world, &server.hello, ROLES[1])));
+    let states = || -> Vec<LeaseState> { server.leases().iter().map(|l| l.state).collect() };
+    let ending = async {
+        poll::until("all under way", GONE, async || states().len() == 41).await;
+        node.end(&world, &one.id).await.expect("the task ends");
+        poll::until("gone", GONE, async || states().contains(&LeaseState::Revoked)).await;
+    };
+    tokio::select! {
+        _ = issuing => panic!("nothing can have been issued"),
+        () = ending => {}
+    }
     server.running.stop().await;
 }

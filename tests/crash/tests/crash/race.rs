@@ -123,7 +123,8 @@ struct PacedLedger {
 impl Ledger for PacedLedger {
     fn commit(&self, unit: Commit) -> Fut<'_, Result<Durable, CommitError>> {
         Box::pin(async move {
-            let steps = [("lease.intended", Intend, Intended), ("lease.handed", Hand, Handed), ("task.ended", End, Ended)];
+            let steps =
+                [("lease.intended", Intend, Intended), ("lease.handed", Hand, Handed), ("task.ended", End, Ended)];
             let Some((_, before, after)) = steps.into_iter().find(|(kind, ..)| says(&unit, kind)) else {
                 return self.inner.commit(unit).await;
             };
@@ -185,7 +186,9 @@ async fn race(world: &World, server: &Local, node: &Connection, task: &Task, cou
         (_, Err(error)) => Some(format!("the end was not acknowledged: {error}")),
         (Err(CallError::Broken(why)), _) => Some(format!("the exchange was not answered: {why}")),
         (Ok(_), _) if course.is_before(Ended, Hand) => Some("handed after the end was durable".into()),
-        (Err(why), _) if course.is_before(Handed, AskEnd) => Some(format!("refused before anybody asked for the end: {why}")),
+        (Err(why), _) if course.is_before(Handed, AskEnd) => {
+            Some(format!("refused before anybody asked for the end: {why}"))
+        }
         _ => None,
     };
     wrong.map(|why| format!("{}: {why}\n  in the order {:?}", task.id, course.order))
@@ -227,7 +230,12 @@ async fn one_seed(pg: &PostgresFixture, seed: u64) -> Result<(), String> {
     let (evidence, violations) = verdict(&world, &server.hello.admin).await;
     for lease in evidence.leases.iter().filter(|l| !l.state.is_final()) {
         let order = run.get(&lease.task_id.to_string());
-        wrong.push(format!("lease {} of {} is {}\n  in the order {order:?}", lease.id, lease.task_id, lease.state.as_str()));
+        wrong.push(format!(
+            "lease {} of {} is {}\n  in the order {order:?}",
+            lease.id,
+            lease.task_id,
+            lease.state.as_str()
+        ));
     }
     if !over || !violations.is_empty() || !evidence.roles.is_empty() {
         wrong.push(format!("{violations}left in the target: {:?}", evidence.roles));
