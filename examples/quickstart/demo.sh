@@ -296,8 +296,8 @@ hanging() { [ "$(root_sql "SELECT count(*) FROM pg_stat_activity WHERE wait_even
 eventually 10 "the commit does not hang" hanging
 tell "PostgreSQL holds back its answer to COMMIT. Now:"
 typed "kill -9 $server    # errand dev"
-kill -9 "$server"
-wait "$server" 2>/dev/null || true
+# The shell would tell of the killed job, too.
+{ kill -9 "$server" && wait "$server"; } 2>/dev/null || true
 server=
 root_sql "ALTER SYSTEM RESET synchronous_standby_names" && root_sql "SELECT pg_reload_conf()" >/dev/null
 landed() { [ -n "$(roles)" ]; }

@@ -1,7 +1,7 @@
 //! Another process: this test binary, run again for one role. Launchers to be killed and members of tasks must be real
 //! processes, since the kernel is the witness.
 
-use crate::world::{channel, with_header};
+use crate::world::{channel, headed, with_header};
 use proto_types::launch::{LaunchReply, LaunchRequest};
 use proto_wire::{
     errand::v1::{GetInfoRequest, StartRequest, agent_client::AgentClient, task_client::TaskClient},
@@ -180,7 +180,7 @@ fn say(text: &str) {
 
 /// Says what it is served, until the stream changes, and again.
 async fn member(socket: &Path) {
-    let info = AgentClient::new(channel(socket)).get_info(GetInfoRequest {}).await.unwrap().into_inner();
+    let info = AgentClient::new(headed(channel(socket))).get_info(GetInfoRequest {}).await.unwrap().into_inner();
     say(&format!("task {}", info.task_id));
     let mut client = SpiffeWorkloadApiClient::new(channel(socket));
     let mut stream = client.fetch_x509svid(with_header(X509svidRequest {})).await.unwrap().into_inner();
@@ -198,7 +198,7 @@ async fn member(socket: &Path) {
 
 /// Starts a task from where it is, and says how each ends.
 async fn starter(socket: &Path) {
-    let mut client = TaskClient::new(channel(socket));
+    let mut client = TaskClient::new(headed(channel(socket)));
     let mut stream = client.start(StartRequest { ttl_seconds: 600, ..Default::default() }).await.unwrap().into_inner();
     while let Ok(Some(answer)) = stream.message().await {
         say(&format!("{}#{}", answer.task_id, answer.end_reason));
@@ -206,11 +206,11 @@ async fn starter(socket: &Path) {
 }
 
 async fn launcher(socket: &Path) {
-    let info = AgentClient::new(channel(socket)).get_info(GetInfoRequest {}).await.unwrap().into_inner();
+    let info = AgentClient::new(headed(channel(socket))).get_info(GetInfoRequest {}).await.unwrap().into_inner();
     let launch = LaunchClient::connect(Path::new(&info.launch_socket));
     let launch_id = launch.measure(&patient());
     let request = StartRequest { launch_id, ttl_seconds: 3600, ..Default::default() };
-    let mut stream = TaskClient::new(channel(socket)).start(request).await.unwrap().into_inner();
+    let mut stream = TaskClient::new(headed(channel(socket))).start(request).await.unwrap().into_inner();
     let task = stream.message().await.unwrap().unwrap();
     let mut root = Waiting::to_run(&patient(), &[], &[]);
     let task_id = task.task_id.parse().unwrap();

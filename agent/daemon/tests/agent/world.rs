@@ -20,7 +20,7 @@ use testkit::{
     poll::until,
 };
 use tokio::net::UnixStream;
-use tonic::{
+use tonic::{service::interceptor::InterceptedService, 
     Request, Status, Streaming,
     transport::{Channel, Endpoint},
 };
@@ -109,11 +109,11 @@ impl World {
     pub fn workload(&self) -> SpiffeWorkloadApiClient<Channel> {
         SpiffeWorkloadApiClient::new(self.channel())
     }
-    pub fn tasks(&self) -> TaskClient<Channel> {
-        TaskClient::new(self.channel())
+    pub fn tasks(&self) -> TaskClient<Headed> {
+        TaskClient::new(headed(self.channel()))
     }
-    pub fn info(&self) -> AgentClient<Channel> {
-        AgentClient::new(self.channel())
+    pub fn info(&self) -> AgentClient<Headed> {
+        AgentClient::new(headed(self.channel()))
     }
 
     pub async fn x509(&self) -> Result<Streaming<X509svidResponse>, Status> {
@@ -149,6 +149,13 @@ pub fn channel(socket: &Path) -> Channel {
         let socket = socket.clone();
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     }))
+}
+
+/// A channel whose every request has the security header.
+pub type Headed = InterceptedService<Channel, fn(Request<()>) -> Result<Request<()>, Status>>;
+
+pub fn headed(channel: Channel) -> Headed {
+    InterceptedService::new(channel, |_| Ok(with_header(())))
 }
 
 pub fn with_header<T>(message: T) -> Request<T> {

@@ -32,10 +32,10 @@ async fn exists(admin: &Mutex<PgConnection>, name: &str) -> bool {
     question.fetch_one(&mut *admin.lock().await).await.expect("the target answers")
 }
 
-/// Waits in steps of one second of the server's time: far below what it gives a target to answer.
+/// Waits in steps of a quarter of a second of the server's time: a target has 120 of them to answer.
 async fn as_time_passes<F: Future<Output = bool>>(clock: &FakeClock, what: &str, condition: impl Fn() -> F) {
     poll::until(what, REST, async || {
-        clock.advance(Duration::from_secs(1));
+        clock.advance(Duration::from_millis(250));
         condition().await
     })
     .await;
