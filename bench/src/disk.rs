@@ -37,7 +37,8 @@ pub fn rows_per_second(dir: &Path, group: u32, run: Duration) -> Result<f64> {
         for _ in 0..group {
             row.execute(params![position, 1_800_000_000_000i64, [7u8; 32], body])?;
             // Spread like serials, which are random.
-            let serial = format!("cred:{:016x}{position:016x}", position.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as i64));
+            let serial =
+                format!("cred:{:016x}{position:016x}", position.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as i64));
             for text in [serial.as_str(), "kind:svid.minted", NODE, WORKLOAD] {
                 key.execute(params![text, position])?;
             }

@@ -4,9 +4,7 @@ use crate::{client::keys::Key, stopwatch::now};
 use anyhow::{Context, Result};
 use aws_lc_rs::{
     rand::SystemRandom,
-    signature::{
-        ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
-    },
+    signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey},
 };
 use futures_util::FutureExt;
 use proto_types::{Clock, OsEntropy, Position, SystemClock, id::parse_spiffe_id, id::parse_trust_domain};
@@ -37,11 +35,7 @@ pub fn measure(dir: &Path) -> Result<Limits> {
     let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, pair.public_key().as_ref());
     let sign = || pair.sign(&random, &message).map(drop).ok().context("signing");
     let verify = || public.verify(&message, signature.as_ref()).ok().context("verifying");
-    Ok(Limits {
-        verify_and_sign: best(|| verify().and_then(|()| sign()))?,
-        sign: best(sign)?,
-        issue: issue(dir)?,
-    })
+    Ok(Limits { verify_and_sign: best(|| verify().and_then(|()| sign()))?, sign: best(sign)?, issue: issue(dir)? })
 }
 
 fn issue(dir: &Path) -> Result<f64> {

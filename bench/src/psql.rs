@@ -104,7 +104,18 @@ fn literal(text: &str) -> &str {
 fn psql(postgres: &PostgresFixture, script: &PathBuf) -> Result<tokio::process::Child> {
     let password = fs::read_to_string(postgres.manager_password_file())?;
     let mut command = Command::new(postgres.tool("psql"));
-    command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", postgres.host(), "-U", "errand", "-d", postgres.database()]);
+    command.args([
+        "-X",
+        "-q",
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-h",
+        postgres.host(),
+        "-U",
+        "errand",
+        "-d",
+        postgres.database(),
+    ]);
     command.arg("-p").arg(postgres.port().to_string()).arg("-f").arg(script);
     command.env("PGPASSWORD", password.trim_end_matches('\n'));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);

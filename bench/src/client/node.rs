@@ -51,7 +51,11 @@ impl Node {
         let svid = result.svid.context("an attested node has an SVID")?;
         let config = tls::config(&house.ca, Some((&svid.cert_chain, &key.pkcs8)), b"h2")?;
         let kept = channel::over_tls(house.grpc, config).await?;
-        Ok(Self { id: svid.id.context("an SVID has an id")?, svids: SvidClient::new(kept.clone()), tasks: NodeClient::new(kept) })
+        Ok(Self {
+            id: svid.id.context("an SVID has an id")?,
+            svids: SvidClient::new(kept.clone()),
+            tasks: NodeClient::new(kept),
+        })
     }
 
     /// Starts a task held by its key, without grants.

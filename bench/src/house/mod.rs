@@ -145,7 +145,10 @@ impl House {
 
 fn policy() -> String {
     let permit = |path: &str| {
-        format!("@id(\"bench{}\")\npermit (principal == Workload::\"spiffe://{TRUST_DOMAIN}{path}\", action, resource);\n", path.replace('/', "-"))
+        format!(
+            "@id(\"bench{}\")\npermit (principal == Workload::\"spiffe://{TRUST_DOMAIN}{path}\", action, resource);\n",
+            path.replace('/', "-")
+        )
     };
     permit(PERSON) + &permit(LOAD)
 }

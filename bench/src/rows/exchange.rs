@@ -25,7 +25,13 @@ pub struct Exchanges {
     pub open: Latencies,
 }
 
-pub async fn task_tokens(house: &House, node: &mut Node, entry_id: &str, closed: Span, open: Span) -> Result<Exchanges> {
+pub async fn task_tokens(
+    house: &House,
+    node: &mut Node,
+    entry_id: &str,
+    closed: Span,
+    open: Span,
+) -> Result<Exchanges> {
     let mut connections = Vec::with_capacity(CONNECTIONS);
     for _ in 0..CONNECTIONS {
         let task = node.start_task(entry_id).await?;

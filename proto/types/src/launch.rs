@@ -24,8 +24,12 @@ pub enum LaunchRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum LaunchReply {
-    Measured { launch_id: String },
+    Measured {
+        launch_id: String,
+    },
     Accepted,
     /// The task is ended when this answers `Root` or `Executed`.
-    Refused { why: String },
+    Refused {
+        why: String,
+    },
 }

@@ -112,7 +112,12 @@ impl Serving {
     }
 
     /// One connection: it must ask something soon, and is cut off otherwise.
-    async fn connection(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer, router: Router) {
+    async fn connection(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: Peer,
+        router: Router,
+    ) {
         let asked = Arc::new(Notify::new());
         let first = asked.clone();
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {

@@ -196,10 +196,16 @@ impl ServerConfig {
         wrong.extend(file.authority.check().into_iter().map(|p| problem("[authority]", p.to_string())));
         let kek_file = file.authority.kek_file.clone();
         if kek_file.is_none() {
-            wrong.push(problem("[authority] kek_file", "is missing: name a file outside data_dir that holds the key-encryption key"));
+            wrong.push(problem(
+                "[authority] kek_file",
+                "is missing: name a file outside data_dir that holds the key-encryption key",
+            ));
         }
         if kek_file.as_ref().is_some_and(|k| k.starts_with(&file.server.data_dir)) {
-            wrong.push(problem("[authority] kek_file", "lies in data_dir: a backup would hold the key beside what it seals"));
+            wrong.push(problem(
+                "[authority] kek_file",
+                "lies in data_dir: a backup would hold the key beside what it seals",
+            ));
         }
         if let Some(issuer) = &file.http.issuer {
             check_issuer(&mut wrong, issuer);
@@ -268,7 +274,11 @@ fn operators(wrong: &mut Vec<ConfigProblem>, given: &HashMap<String, String>) ->
 /// OpenID Connect Discovery section 3: https, no query, no fragment.
 fn check_issuer(wrong: &mut Vec<ConfigProblem>, issuer: &str) {
     let ok = url::Url::parse(issuer).is_ok_and(|u| {
-        u.scheme() == "https" && u.has_host() && u.query().is_none() && u.fragment().is_none() && u.username().is_empty()
+        u.scheme() == "https"
+            && u.has_host()
+            && u.query().is_none()
+            && u.fragment().is_none()
+            && u.username().is_empty()
     });
     if !ok || issuer.ends_with('/') {
         wrong.push(problem("[http] issuer", "is an https URL without query, fragment or trailing slash"));
@@ -287,7 +297,10 @@ fn attestors(wrong: &mut Vec<ConfigProblem>, tables: Vec<Table>) -> Vec<(String,
         };
         if proto_attest::method(&kind).is_none() {
             let known: Vec<_> = proto_attest::METHODS.iter().map(|m| m.name).collect();
-            wrong.push(problem("[[node_attestor]] kind", format!("`{kind}` is not known; this version has: {}", known.join(", "))));
+            wrong.push(problem(
+                "[[node_attestor]] kind",
+                format!("`{kind}` is not known; this version has: {}", known.join(", ")),
+            ));
             continue;
         }
         out.push((kind, table));
@@ -303,7 +316,10 @@ fn policies(wrong: &mut Vec<ConfigProblem>, files: Vec<PathBuf>) -> Vec<(String,
     for path in files {
         let name = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default().to_string();
         if !path.is_absolute() || !proto_types::target::is_name(&name) {
-            wrong.push(problem("[policy] files", format!("`{}`: an absolute path to NAME.cedar, NAME of a-z, 0-9, - and _", path.display())));
+            wrong.push(problem(
+                "[policy] files",
+                format!("`{}`: an absolute path to NAME.cedar, NAME of a-z, 0-9, - and _", path.display()),
+            ));
         } else if !path.is_file() {
             wrong.push(problem("[policy] files", format!("`{}` does not exist", path.display())));
         } else {
@@ -314,7 +330,13 @@ fn policies(wrong: &mut Vec<ConfigProblem>, files: Vec<PathBuf>) -> Vec<(String,
 }
 
 fn distinct(wrong: &mut Vec<ConfigProblem>, l: &Listen) {
-    let all = [("grpc", l.grpc), ("http", l.http), ("http.mtls", l.mtls), ("http.public", l.public), ("telemetry", l.metrics)];
+    let all = [
+        ("grpc", l.grpc),
+        ("http", l.http),
+        ("http.mtls", l.mtls),
+        ("http.public", l.public),
+        ("telemetry", l.metrics),
+    ];
     for (i, (a, addr)) in all.iter().enumerate() {
         if let Some((b, _)) = all[..i].iter().find(|(_, other)| other == addr && addr.port() != 0) {
             wrong.push(problem(format!("[{a}] listen"), format!("{addr} is taken by [{b}] already")));

@@ -9,7 +9,10 @@ use crate::{
     socket,
 };
 use arc_swap::ArcSwapOption;
-use proto_attest::{VerifierPorts, join_token::{JoinTokens, TokenLookupError}};
+use proto_attest::{
+    VerifierPorts,
+    join_token::{JoinTokens, TokenLookupError},
+};
 use proto_types::{Clock, Entropy, Fut, JoinToken, Record, TargetDoc};
 use rustls::crypto::CryptoProvider;
 use server_api::{
@@ -158,20 +161,12 @@ impl Server {
 }
 
 async fn open_store(config: &ServerConfig, machine: &Machine) -> Result<Arc<SqliteStore>, StartError> {
-    let options = OpenOptions::new(
-        config.trust_domain.to_string(),
-        config.dev,
-        machine.entropy.clone(),
-        machine.clock.clone(),
-    );
+    let options =
+        OpenOptions::new(config.trust_domain.to_string(), config.dev, machine.entropy.clone(), machine.clock.clone());
     Ok(SqliteStore::open(&config.store_path, options)?)
 }
 
-async fn open_keys(
-    config: &ServerConfig,
-    machine: &Machine,
-    store: &SqliteStore,
-) -> Result<Arc<Keyring>, StartError> {
+async fn open_keys(config: &ServerConfig, machine: &Machine, store: &SqliteStore) -> Result<Arc<Keyring>, StartError> {
     let snapshot = store.load().await?;
     // A key-encryption key is made once, with the first signing key; a lost one is never quietly replaced.
     let kek = if snapshot.authorities.is_empty() && !config.kek_file.exists() {
@@ -277,16 +272,22 @@ fn api(
         let Some(method) = proto_attest::method(kind) else { continue };
         match (method.verifier)(section, &ports) {
             Ok(verifier) => verifiers.push(verifier),
-            Err(problems) => wrong.extend(problems.into_iter().map(|p| ConfigProblem {
-                at: format!("[[node_attestor]] {kind} {}", p.key),
-                what: p.what,
-            })),
+            Err(problems) => wrong.extend(
+                problems
+                    .into_iter()
+                    .map(|p| ConfigProblem { at: format!("[[node_attestor]] {kind} {}", p.key), what: p.what }),
+            ),
         }
     }
     if !wrong.is_empty() {
         return Err(StartError::Config(wrong));
     }
-    let admin = Operators { service: service.clone(), rotator: rotator.clone(), registry: registry.clone(), store: store.clone() };
+    let admin = Operators {
+        service: service.clone(),
+        rotator: rotator.clone(),
+        registry: registry.clone(),
+        store: store.clone(),
+    };
     Ok(Api::new(service.clone(), verifiers, Arc::new(admin), Arc::new(Metrics::default())))
 }
 
@@ -294,8 +295,8 @@ fn api(
 async fn declare(config: &ServerConfig, service: &Service) -> Result<(), StartError> {
     service.targets_declare(config.targets.clone()).await?;
     for (name, path) in &config.policies {
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| ServiceError::Invalid(format!("{}: {e}", path.display())))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|e| ServiceError::Invalid(format!("{}: {e}", path.display())))?;
         service.policy_apply(name, &text, Some("configuration".into())).await?;
     }
     Ok(())
@@ -407,8 +408,7 @@ impl Running {
         keyring: Arc<Keyring>,
         provider: Arc<CryptoProvider>,
     ) -> Result<(), StartError> {
-        let serving =
-            Serving { stop: self.serving.clone(), tasks: self.tasks.clone(), clock: self.clock.clone() };
+        let serving = Serving { stop: self.serving.clone(), tasks: self.tasks.clone(), clock: self.clock.clone() };
         let tls = |clients| {
             tls::server_config(
                 identity.clone(),
@@ -431,6 +431,11 @@ impl Running {
     /// Makes so what a changed configuration file declares: targets and policies. The rest takes a restart.
     pub async fn reload(&self, config: &ServerConfig) -> Result<(), StartError> {
         declare(config, &self.service).await
+    }
+
+    /// The store itself: its space, and what an operator may ask of it while it runs.
+    pub fn store(&self) -> &SqliteStore {
+        &self.store
     }
 
     /// The CA certificates that verify this server's listeners, PEM.

@@ -4,7 +4,7 @@
 
 use crate::{Service, ServiceError};
 use proto_types::{
-    EndReason, JoinToken, Node, Record, Entry, Secret, Selector, SpiffeId, Timestamp, id::parse_spiffe_id,
+    EndReason, Entry, JoinToken, Node, Record, Secret, Selector, SpiffeId, Timestamp, id::parse_spiffe_id,
 };
 use serde_json::json;
 use server_core::{
@@ -74,7 +74,9 @@ impl Service {
             return Err(ServiceError::Invalid("a join token lives between 1s and 24h".into()));
         }
         let token = match wanted {
-            Some(t) if t.len() >= 16 && t.len() <= 128 && t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') => t,
+            Some(t) if t.len() >= 16 && t.len() <= 128 && t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') => {
+                t
+            }
             Some(_) => {
                 return Err(ServiceError::Invalid(
                     "a join token has 16 to 128 characters of A-Z, a-z, 0-9 and `-`; leave it out to get one".into(),
@@ -151,7 +153,8 @@ impl Service {
             }
             if !known.can_reattest && !new.can_reattest {
                 return Err(ServiceError::Denied {
-                    why: "this node attested before and its method is good once; evict the node or make a new token".into(),
+                    why: "this node attested before and its method is good once; evict the node or make a new token"
+                        .into(),
                     policies: vec![],
                 });
             }

@@ -13,8 +13,8 @@ use proto_types::{
 use serde_json::json;
 use server_core::{
     exchange::{
-        ClientAuth, ExchangeRequest, Goal, Limits, OAuthCode, OAuthError, Proven, SubjectType, TokenResponse, TokenType,
-        fingerprint, narrow, narrow_task_token,
+        ClientAuth, ExchangeRequest, Goal, Limits, OAuthCode, OAuthError, Proven, SubjectType, TokenResponse,
+        TokenType, fingerprint, narrow, narrow_task_token,
     },
     issue::{TaskTokenRequest, task_token_template},
     lease::{self, NewLease},
@@ -167,7 +167,9 @@ impl Service {
             [grant] => {
                 self.credential(&caller.task, grant, request, bound, now).await.map(|(a, lease)| (a, Some(lease)))
             }
-            _ => Err(refuse(OAuthCode::InvalidTarget, "one credential an exchange: ask for each target/role by itself")),
+            _ => {
+                Err(refuse(OAuthCode::InvalidTarget, "one credential an exchange: ask for each target/role by itself"))
+            }
         };
         if let Some(key) = key {
             self.keep(&caller.task, key, &made, now);
@@ -315,19 +317,25 @@ impl Service {
     ) -> Result<(TokenResponse, LeaseId), OAuthError> {
         let role = &grant.role;
         let target = self.target(role.target()).ok_or_else(|| {
-            refuse(OAuthCode::InvalidTarget, format!("target {} is not usable now; see errand target check", role.target()))
+            refuse(
+                OAuthCode::InvalidTarget,
+                format!("target {} is not usable now; see errand target check", role.target()),
+            )
         })?;
-        let limits = target
-            .role(role.role())
-            .ok_or_else(|| refuse(OAuthCode::InvalidTarget, format!("target {} has no role {}", role.target(), role.role())))?;
+        let limits = target.role(role.role()).ok_or_else(|| {
+            refuse(OAuthCode::InvalidTarget, format!("target {} has no role {}", role.target(), role.role()))
+        })?;
         if let Some(wanted) = request.requested.filter(|t| t.as_str() != limits.token_type) {
-            let why = format!("{role} is issued as {}, not as {}; leave requested_token_type out", limits.token_type, wanted.as_str());
+            let why = format!(
+                "{role} is issued as {}, not as {}; leave requested_token_type out",
+                limits.token_type,
+                wanted.as_str()
+            );
             return Err(refuse(OAuthCode::InvalidRequest, why));
         }
         let decision = self.ask(task, Some(role), grant.max_ttl, now);
         let asked = request.details.ttl()?;
-        let narrowed =
-            Limits { task, grant, role: &limits, decision: &decision, subject_expires: bound, asked, now };
+        let narrowed = Limits { task, grant, role: &limits, decision: &decision, subject_expires: bound, asked, now };
         let not_after = narrow(&narrowed)?;
         let params = request.details.params()?;
         let held = self.intend(task, role, &limits, &decision, not_after, now).await?;
@@ -467,13 +475,17 @@ impl Service {
             let of_task = kept.keys().filter(|(id, _)| *id == task.id).count();
             if of_task >= MAX_ANSWERS_OF_TASK {
                 // A task that takes a new key for every call gives up what it was answered longest ago, not others'.
-                let oldest = kept.iter().filter(|((id, _), k)| *id == task.id && !k.pending).min_by_key(|(_, k)| k.until);
+                let oldest =
+                    kept.iter().filter(|((id, _), k)| *id == task.id && !k.pending).min_by_key(|(_, k)| k.until);
                 if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
                     kept.remove(&oldest);
                 }
             }
             if kept.len() >= MAX_ANSWERS {
-                return Err(refuse(OAuthCode::TemporarilyUnavailable, "too many answers are kept; try again in a minute"));
+                return Err(refuse(
+                    OAuthCode::TemporarilyUnavailable,
+                    "too many answers are kept; try again in a minute",
+                ));
             }
             let fresh = Kept { fingerprint: print, pending: true, lease: None, answer: None, until: now };
             match kept.insert((task.id, key.to_string()), fresh) {
@@ -557,9 +569,10 @@ fn within_token(caller: &ExchangeCaller, request: &ExchangeRequest, token: &Veri
     };
     match wanted.iter().find(|w| !scope.contains(&w.as_str())) {
         None => Ok(()),
-        Some(role) => {
-            Err(refuse(OAuthCode::InvalidScope, format!("the subject_token does not cover {role}; its scope only narrows")))
-        }
+        Some(role) => Err(refuse(
+            OAuthCode::InvalidScope,
+            format!("the subject_token does not cover {role}; its scope only narrows"),
+        )),
     }
 }
 

@@ -85,8 +85,7 @@ impl Service {
             .task(task.id)
             .node(&task.node)
             .detail(json!({ "not_after": svid.not_after }));
-        let serial =
-            Write::TaskSerial { task: task.id, serial: svid.serial.clone(), not_after: svid.not_after };
+        let serial = Write::TaskSerial { task: task.id, serial: svid.serial.clone(), not_after: svid.not_after };
         Ok((svid, Commit::of(record).put(serial)))
     }
 
@@ -113,8 +112,7 @@ impl Service {
         let jti = self.inner.ports.entropy.uuid_v7(now).to_string();
         let template = { task_jwt_svid_template(task, &self.jwt_request(audience, &jti, now))? };
         let jwt = self.sign_template(template, task_identity(task)?, "task").await?;
-        let record =
-            jwt_record(&task.workload, &jti, audience, jwt.expires_at, now).task(task.id).node(&task.node);
+        let record = jwt_record(&task.workload, &jti, audience, jwt.expires_at, now).task(task.id).node(&task.node);
         Ok((jwt, record))
     }
 
@@ -159,7 +157,11 @@ impl Service {
     fn still_entitled(&self, caller: &AgentCaller, entry: &Entry) -> Result<(), ServiceError> {
         self.agent(caller.id(), caller.serial())?;
         let now = self.entitled(caller, &entry.id)?;
-        if now.revision == entry.revision { Ok(()) } else { Err(ServiceError::not_found("entry of this agent", &entry.id)) }
+        if now.revision == entry.revision {
+            Ok(())
+        } else {
+            Err(ServiceError::not_found("entry of this agent", &entry.id))
+        }
     }
 
     /// A live task that this agent vouches for; to another node it does not exist.
@@ -211,12 +213,7 @@ impl Service {
         JwtSvidRequest { audiences, issuer: None, jti, reserved: &|_| false, now }
     }
 
-    async fn sign_template(
-        &self,
-        template: JwtTemplate,
-        id: SpiffeId,
-        hint: &str,
-    ) -> Result<IssuedJwt, ServiceError> {
+    async fn sign_template(&self, template: JwtTemplate, id: SpiffeId, hint: &str) -> Result<IssuedJwt, ServiceError> {
         let signed = self.inner.ports.minter.jwt(&template).await?;
         Ok(IssuedJwt {
             token: signed.token,

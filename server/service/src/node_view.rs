@@ -158,11 +158,7 @@ impl NodeWatch {
         is_for_nodes(entry) || self.service.read(|s| s.entries.has_children(&entry.spiffe_id))
     }
 
-    fn tell_entries(
-        &mut self,
-        entries: BTreeSet<EntryId>,
-        update: &mut NodeUpdate,
-    ) -> Result<(), ServiceError> {
+    fn tell_entries(&mut self, entries: BTreeSet<EntryId>, update: &mut NodeUpdate) -> Result<(), ServiceError> {
         let node = self.node()?;
         for id in entries {
             match self.service.read(|s| s.entries.entitled(&node, &id).cloned()) {

@@ -75,9 +75,8 @@ impl Service {
             .workload(&before.spiffe_id)
             .operator(operator)
             .detail(json!({ "deleted": id }));
-        let unit = Commit::of(record)
-            .when(Guard::EntryAt(id.clone(), before.revision))
-            .put(Write::DropEntry(id.clone()));
+        let unit =
+            Commit::of(record).when(Guard::EntryAt(id.clone(), before.revision)).put(Write::DropEntry(id.clone()));
         self.commit_and_follow(unit).await?;
         let tasks: Vec<_> = self.read(|s| s.tasks.values().filter(|t| &t.entry == id).map(|t| t.id).collect());
         for task in tasks {

@@ -44,7 +44,9 @@ impl Service {
             match self.drop_target(&name, None).await {
                 Ok(()) => {}
                 // Its credentials are still to be ended in it; the next start, or reload, tries again.
-                Err(error) => tracing::warn!(target = name, %error, "an undeclared target stays until its leases are over"),
+                Err(error) => {
+                    tracing::warn!(target = name, %error, "an undeclared target stays until its leases are over")
+                }
             }
         }
         self.apply_docs(docs, None).await.map(drop)
@@ -123,9 +125,7 @@ impl Service {
         let doc = doc.ok_or_else(|| ServiceError::not_found("target", name))?;
         let revision = self.quiesce(&doc, operator.as_ref()).await?;
         let record = Record::new(self.now(), "target.deleted").target(name).operator(operator);
-        let unit = Commit::of(record)
-            .when(Guard::TargetAt(name.into(), revision))
-            .put(Write::DropTarget(name.into()));
+        let unit = Commit::of(record).when(Guard::TargetAt(name.into(), revision)).put(Write::DropTarget(name.into()));
         self.commit_and_follow(unit).await?;
         Ok(())
     }
@@ -153,8 +153,7 @@ impl Service {
             .target(&doc.name)
             .operator(operator.cloned())
             .detail(json!({ "target": doc }));
-        let unit =
-            Commit::of(record).when(Guard::TargetAt(doc.name.clone(), was)).put(Write::Target(doc));
+        let unit = Commit::of(record).when(Guard::TargetAt(doc.name.clone(), was)).put(Write::Target(doc));
         self.commit_and_follow(unit).await?;
         Ok(())
     }

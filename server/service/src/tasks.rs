@@ -4,9 +4,7 @@
 //! raises it. The ending commit moves every handed lease to `revoking`, so that no crash afterwards forgets one.
 
 use crate::{AgentCaller, IssuedJwt, Service, ServiceError, State, issue};
-use proto_types::{
-    DecisionNote, EndReason, EntryId, Record, RoleName, Selector, SpiffeId, Task, TaskId, Timestamp,
-};
+use proto_types::{DecisionNote, EndReason, EntryId, Record, RoleName, Selector, SpiffeId, Task, TaskId, Timestamp};
 use server_core::{
     lease,
     ports::{Action, Commit, Decision, Guard, Outcome, ProvenKey, Query, Write, X509Svid},
@@ -100,8 +98,7 @@ impl Service {
         policies.dedup();
         let note = DecisionNote { outcome: "permit".into(), policies };
         // The task's record first: a serial counts only for a task that is known.
-        let mut unit =
-            Commit::of(task::record("started", &started, now, Some(note))).put(Write::Task(started.clone()));
+        let mut unit = Commit::of(task::record("started", &started, now, Some(note))).put(Write::Task(started.clone()));
         let (_, writes, records) = svid_unit.into_parts();
         unit = writes.into_iter().fold(unit, Commit::put);
         unit = records.into_iter().chain([jwt_record]).fold(unit, Commit::also);
@@ -158,7 +155,8 @@ impl Service {
         self.read(|s| {
             let body = &s.targets.get(role.target())?.doc.body;
             let roles = body.get("role").and_then(|r| r.as_array());
-            let own = roles.and_then(|r| r.iter().find(|r| r.get("name").and_then(|n| n.as_str()) == Some(role.role())));
+            let own =
+                roles.and_then(|r| r.iter().find(|r| r.get("name").and_then(|n| n.as_str()) == Some(role.role())));
             own.and_then(|r| r.get("environment")).or_else(|| body.get("environment"))?.as_str().map(String::from)
         })
     }

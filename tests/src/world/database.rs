@@ -58,6 +58,14 @@ impl World {
 }
 
 impl Database {
+    /// Takes the server down at once. Only one that nobody shares.
+    pub fn stop(&mut self) {
+        Arc::get_mut(&mut self.postgres).expect("a database of its own").stop();
+    }
+    /// Starts it again.
+    pub async fn resume(&mut self) {
+        Arc::get_mut(&mut self.postgres).expect("a database of its own").resume().await;
+    }
     /// The real client, not the wrapper of the distribution.
     pub fn psql(&self) -> PathBuf {
         self.postgres.tool("psql")

@@ -3,11 +3,7 @@
 use super::{Layout, binary::errand_binary};
 use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::Value;
-use std::{
-    path::Path,
-    process::Stdio,
-    time::Duration,
-};
+use std::{path::Path, process::Stdio, time::Duration};
 use testkit::poll;
 use tokio::process::Child;
 

@@ -24,7 +24,10 @@ pub struct Layout {
 
 impl Layout {
     /// A new directory, 0700, and five ports.
-    #[expect(clippy::new_without_default, reason = "it makes a directory and takes ports; nobody wants that by default")]
+    #[expect(
+        clippy::new_without_default,
+        reason = "it makes a directory and takes ports; nobody wants that by default"
+    )]
     pub fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("errand-e2e-").tempdir().expect("a temporary directory");
         for name in ["secrets", "home", "server"] {

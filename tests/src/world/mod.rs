@@ -92,7 +92,8 @@ impl World {
 
     /// Permits the planner every role.
     pub async fn permits_everything(&self) {
-        self.permits(&format!("permit (principal == Workload::\"{}\", action, resource);", self.workload("planner"))).await;
+        self.permits(&format!("permit (principal == Workload::\"{}\", action, resource);", self.workload("planner")))
+            .await;
     }
     /// Puts this Cedar text in force, instead of what was before.
     pub async fn permits(&self, cedar: &str) {

@@ -30,7 +30,10 @@ impl Exchange {
 
     /// Replaces the subject token.
     pub fn subject(self, token: &str, kind: &str) -> Self {
-        self.without("subject_token").without("subject_token_type").and("subject_token", token).and("subject_token_type", kind)
+        self.without("subject_token")
+            .without("subject_token_type")
+            .and("subject_token", token)
+            .and("subject_token_type", kind)
     }
     /// A JWT-SVID as the subject token.
     pub fn subject_jwt(self, token: &str) -> Self {
@@ -63,7 +66,8 @@ impl Exchange {
     }
     /// Sends it to this port.
     pub async fn send_to(&self, world: &World, port: u16) -> std::io::Result<Answer> {
-        let encode = |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+        let encode =
+            |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
         let form: Vec<_> = self.form.iter().map(|(n, v)| format!("{}={}", encode(n), encode(v))).collect();
         let mut request = Request::post("/oauth2/token")
             .header("host", format!("localhost:{port}"))

@@ -32,7 +32,8 @@ fn verified(token: &str, jwks: &Value) -> (Value, Value) {
     let header = decoded(parts[0]);
     assert_eq!(header["alg"], "ES256", "{header}");
     let keys = jwks["keys"].as_array().unwrap();
-    let key = keys.iter().find(|k| k["kid"] == header["kid"]).unwrap_or_else(|| panic!("{header} names no key of {jwks}"));
+    let key =
+        keys.iter().find(|k| k["kid"] == header["kid"]).unwrap_or_else(|| panic!("{header} names no key of {jwks}"));
     let coordinate = |name: &str| URL_SAFE_NO_PAD.decode(key[name].as_str().unwrap()).unwrap();
     let point = [vec![4], coordinate("x"), coordinate("y")].concat();
     let public = signature::UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, point);
@@ -108,7 +109,11 @@ async fn a_database_credential_works_and_its_answer_says_what_it_is() {
     assert_eq!(answer["issued_token_type"], "urn:errand:token-type:database-credential");
     assert_eq!(answer["token_type"], "N_A");
     let credential = &answer["credential"];
-    assert_eq!((&credential["kind"], &credential["revocability"]), (&"postgres".into(), &"session_kill".into()), "{answer}");
+    assert_eq!(
+        (&credential["kind"], &credential["revocability"]),
+        (&"postgres".into(), &"session_kill".into()),
+        "{answer}"
+    );
     let text = |name: &str| credential[name].as_str().unwrap_or_else(|| panic!("{name} in {answer}")).to_string();
     let (user, password) = (text("user"), text("password"));
     assert_eq!((user.clone(), answer["access_token"].as_str()), (orders.role().await, Some(password.as_str())));

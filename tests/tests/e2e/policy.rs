@@ -20,7 +20,11 @@ async fn a_grant_that_policy_denies_exits_77_and_leaves_one_record_that_names_th
     denied.exited(77).said("orders-db/writer");
     let refused = world.journal("task.refused").await;
     let record = &refused[1];
-    assert_eq!((&record["workload"], &record["intent"]), (&world.workload("planner").into(), &"write".into()), "{record}");
+    assert_eq!(
+        (&record["workload"], &record["intent"]),
+        (&world.workload("planner").into(), &"write".into()),
+        "{record}"
+    );
     assert_eq!((&record["target"], &record["role"]), (&"orders-db".into(), &"writer".into()), "{record}");
     let policies = record["decision"]["policies"].to_string();
     assert!(policies.contains("no-writer") && record["decision"]["outcome"] == "deny", "{record}");

@@ -5,7 +5,12 @@ use super::{
     admit::{Gate, admit, pause_after},
     info::InfoService,
 };
-use crate::{shared::Shared, shim::Shim, tasks::TaskService, workload_api::{WorkloadService, check_header}};
+use crate::{
+    shared::Shared,
+    shim::Shim,
+    tasks::TaskService,
+    workload_api::{WorkloadService, check_header},
+};
 use futures_util::stream;
 use proto_wire::{
     errand::v1::{agent_server::AgentServer, task_server::TaskServer},

@@ -13,6 +13,7 @@ pub use verify::CurrentBundle;
 use crate::{config::ServerAddress, identity::CurrentIdentity, ports::Ports};
 use arc_swap::ArcSwap;
 use connect::Connector;
+use proto_tls::{DangerAnyone, Expected, HouseTime, SvidVerifier};
 use proto_types::{SpiffeId, TrustDomain, id::parse_spiffe_id};
 use proto_wire::{
     errand::v1::node_client::NodeClient,
@@ -24,7 +25,6 @@ use proto_wire::{
 use rustls::{ClientConfig, client::Resumption, version::TLS13};
 use std::{sync::Arc, time::Duration};
 use tonic::transport::{Channel, Endpoint};
-use proto_tls::{DangerAnyone, Expected, HouseTime, SvidVerifier};
 use verify::BundleAnchors;
 
 /// Most bytes of one answer: a node may have 100,000 entries, stated in one message.

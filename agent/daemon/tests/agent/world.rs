@@ -20,8 +20,9 @@ use testkit::{
     poll::until,
 };
 use tokio::net::UnixStream;
-use tonic::{service::interceptor::InterceptedService, 
+use tonic::{
     Request, Status, Streaming,
+    service::interceptor::InterceptedService,
     transport::{Channel, Endpoint},
 };
 

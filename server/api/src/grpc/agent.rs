@@ -59,7 +59,11 @@ impl VerifierChannel for Conversation {
             self.answers.send(Ok(AttestAgentResponse { step })).await.map_err(|_| ChannelError::Closed)?;
             match self.incoming.message().await {
                 Ok(Some(AttestAgentRequest { step: Some(attest_agent_request::Step::ChallengeResponse(answer)) })) => {
-                    if answer.len() > MAX_EVIDENCE { Err(ChannelError::TooLong(answer.len())) } else { Ok(answer) }
+                    if answer.len() > MAX_EVIDENCE {
+                        Err(ChannelError::TooLong(answer.len()))
+                    } else {
+                        Ok(answer)
+                    }
                 }
                 _ => Err(ChannelError::Closed),
             }
@@ -150,9 +154,7 @@ impl Wanted {
         let f = f.unwrap_or_default();
         let expires_before = match f.by_expires_before.as_str() {
             "" => None,
-            text => Some(
-                text.parse().map_err(|_| Status::invalid_argument("by_expires_before is an RFC 3339 time"))?,
-            ),
+            text => Some(text.parse().map_err(|_| Status::invalid_argument("by_expires_before is an RFC 3339 time"))?),
         };
         Ok(Self {
             method: f.by_attestation_type,
@@ -178,7 +180,15 @@ fn mask(mut a: Agent, mask: Option<&AgentMask>) -> Agent {
     macro_rules! keep {
         ($($field:ident),*) => { $( if !m.$field { a.$field = blank.$field.clone(); } )* };
     }
-    keep!(attestation_type, x509svid_serial_number, x509svid_expires_at, selectors, banned, can_reattest, agent_version);
+    keep!(
+        attestation_type,
+        x509svid_serial_number,
+        x509svid_expires_at,
+        selectors,
+        banned,
+        can_reattest,
+        agent_version
+    );
     a
 }
 
@@ -214,7 +224,8 @@ impl Api_ for Service {
         let request = request.into_inner();
         let id = spiffe_id_in(request.id.as_ref(), "id").map_err(wire)?;
         let node = self.0.service.read(|s| s.nodes.get(&id).cloned());
-        let node = node.ok_or_else(|| Status::not_found(format!("agent `{}` does not exist", excerpt(&id.to_string()))))?;
+        let node =
+            node.ok_or_else(|| Status::not_found(format!("agent `{}` does not exist", excerpt(&id.to_string()))))?;
         Ok(Response::new(mask(node_out(&node), request.output_mask.as_ref())))
     }
 
@@ -265,10 +276,7 @@ impl Api_ for Service {
         Ok(Response::new(RenewAgentResponse { svid: Some(svid_out(caller.node(), svid)) }))
     }
 
-    async fn create_join_token(
-        &self,
-        request: Request<CreateJoinTokenRequest>,
-    ) -> Result<Response<JoinToken>, Status> {
+    async fn create_join_token(&self, request: Request<CreateJoinTokenRequest>) -> Result<Response<JoinToken>, Status> {
         let operator = operator(&self.0, &request)?;
         let request = request.into_inner();
         let ttl = u64::try_from(request.ttl).map_err(|_| Status::invalid_argument("ttl is negative"))?;
@@ -279,10 +287,7 @@ impl Api_ for Service {
         Ok(Response::new(JoinToken { value: token.expose().clone(), expires_at: expires_at.as_secs() }))
     }
 
-    async fn post_status(
-        &self,
-        request: Request<PostStatusRequest>,
-    ) -> Result<Response<PostStatusResponse>, Status> {
+    async fn post_status(&self, request: Request<PostStatusRequest>) -> Result<Response<PostStatusResponse>, Status> {
         agent_caller(&self.0, &request)?;
         Ok(Response::new(PostStatusResponse {}))
     }

@@ -87,10 +87,7 @@ impl Api_ for Service {
         Ok(Response::new(ListFederatedBundlesResponse { bundles: vec![], next_page_token: String::new() }))
     }
 
-    async fn get_federated_bundle(
-        &self,
-        _: Request<GetFederatedBundleRequest>,
-    ) -> Result<Response<Bundle>, Status> {
+    async fn get_federated_bundle(&self, _: Request<GetFederatedBundleRequest>) -> Result<Response<Bundle>, Status> {
         Err(Status::not_found("no foreign bundle is kept here"))
     }
 

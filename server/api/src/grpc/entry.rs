@@ -73,8 +73,18 @@ fn merge(before: types::Entry, wanted: &types::Entry, mask: Option<&EntryMask>) 
         ($($field:ident),*) => { $( if m.$field { e.$field = wanted.$field.clone(); } )* };
     }
     take!(
-        spiffe_id, parent_id, selectors, x509_svid_ttl, federates_with, admin, downstream, expires_at, dns_names,
-        store_svid, jwt_svid_ttl, hint
+        spiffe_id,
+        parent_id,
+        selectors,
+        x509_svid_ttl,
+        federates_with,
+        admin,
+        downstream,
+        expires_at,
+        dns_names,
+        store_svid,
+        jwt_svid_ttl,
+        hint
     );
     e
 }
@@ -97,7 +107,8 @@ impl Wanted {
             id.as_ref().map(|i| spiffe_id_in(Some(i), field)).transpose().map_err(wire)
         };
         let federates_with = f.by_federates_with.map(|m| {
-            let how = MatchBehavior::try_from(m.r#match).map_err(|_| Status::invalid_argument("unknown match behaviour"))?;
+            let how =
+                MatchBehavior::try_from(m.r#match).map_err(|_| Status::invalid_argument("unknown match behaviour"))?;
             Ok::<_, Status>((m.trust_domains, how))
         });
         Ok(Self {
@@ -157,8 +168,7 @@ impl Api_ for Service {
         operator(&self.0, &request)?;
         let request = request.into_inner();
         let found = self.select(&Wanted::read(request.filter)?);
-        let (found, next_page_token) =
-            page(found, |e| e.id.to_string(), &request.page_token, request.page_size)?;
+        let (found, next_page_token) = page(found, |e| e.id.to_string(), &request.page_token, request.page_size)?;
         let mask = request.output_mask.as_ref();
         let entries = found.iter().map(|e| mask_entry(entry_out(e), mask)).collect();
         Ok(Response::new(ListEntriesResponse { entries, next_page_token }))
@@ -303,11 +313,7 @@ fn first_pages(entries: &[Arc<Entry>], mask: Option<&EntryMask>) -> Vec<SyncAuth
         .collect()
 }
 
-fn asked_pages(
-    entries: &[Arc<Entry>],
-    ids: &[String],
-    mask: Option<&EntryMask>,
-) -> Vec<SyncAuthorizedEntriesResponse> {
+fn asked_pages(entries: &[Arc<Entry>], ids: &[String], mask: Option<&EntryMask>) -> Vec<SyncAuthorizedEntriesResponse> {
     let wanted: std::collections::HashSet<&str> = ids.iter().map(String::as_str).collect();
     let found: Vec<_> = entries.iter().filter(|e| wanted.contains(e.id.as_str())).collect();
     let last = found.len().div_ceil(SYNC_PAGE).saturating_sub(1);

@@ -27,8 +27,8 @@ impl BySelectors {
         }
         wanted.sort();
         wanted.dedup();
-        let how = MatchBehavior::try_from(filter.r#match)
-            .map_err(|_| Status::invalid_argument("unknown match behaviour"))?;
+        let how =
+            MatchBehavior::try_from(filter.r#match).map_err(|_| Status::invalid_argument("unknown match behaviour"))?;
         Ok(Some(Self { wanted, how }))
     }
 
@@ -75,8 +75,21 @@ pub(crate) fn mask_entry(mut e: Entry, mask: Option<&EntryMask>) -> Entry {
         ($($field:ident),*) => { $( if !m.$field { e.$field = blank.$field.clone(); } )* };
     }
     keep!(
-        spiffe_id, parent_id, selectors, x509_svid_ttl, federates_with, admin, downstream, expires_at, dns_names,
-        revision_number, store_svid, jwt_svid_ttl, hint, created_at, additional_attributes
+        spiffe_id,
+        parent_id,
+        selectors,
+        x509_svid_ttl,
+        federates_with,
+        admin,
+        downstream,
+        expires_at,
+        dns_names,
+        revision_number,
+        store_svid,
+        jwt_svid_ttl,
+        hint,
+        created_at,
+        additional_attributes
     );
     e
 }

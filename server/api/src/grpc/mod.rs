@@ -11,12 +11,7 @@ mod node;
 mod svid;
 
 use crate::{Api, Peer, status::status};
-use axum::{
-    Router,
-    extract::State,
-    middleware::Next,
-    response::Response,
-};
+use axum::{Router, extract::State, middleware::Next, response::Response};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use proto_wire::{
     errand::v1::node_server::NodeServer,
@@ -126,7 +121,8 @@ fn proven_key(csr: &[u8], api: &Api) -> Result<ProvenKey, Status> {
         bundle.x509.iter().any(|ca| crate::tls::spki_of(ca).is_some_and(|ca| ca == spki))
             || bundle.jwt.iter().any(|k| k.spki_der == spki)
     };
-    server_core::issue::check_csr(csr, &blocked).map_err(|e| Status::invalid_argument(format!("the CSR is refused: {e}")))
+    server_core::issue::check_csr(csr, &blocked)
+        .map_err(|e| Status::invalid_argument(format!("the CSR is refused: {e}")))
 }
 
 fn x509_out(issued: server_service::IssuedX509) -> proto_wire::spire::api::types::X509svid {

@@ -153,7 +153,11 @@ impl Node for Service {
             "process_gone" => EndReason::ProcessGone,
             "revoked" => EndReason::Revoked,
             "deadline" => EndReason::Deadline,
-            _ => return Err(Status::invalid_argument("an agent ends tasks as completed, process_gone, revoked or deadline")),
+            _ => {
+                return Err(Status::invalid_argument(
+                    "an agent ends tasks as completed, process_gone, revoked or deadline",
+                ));
+            }
         };
         let open = self.0.service.task_end_by_agent(&caller, task_id(&r.task_id)?, reason).await.map_err(status)?;
         Ok(Response::new(EndTaskResponse { open_leases: u32::try_from(open).unwrap_or(u32::MAX) }))

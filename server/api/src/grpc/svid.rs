@@ -53,8 +53,7 @@ impl Svid for Service {
         if params.is_empty() || params.len() > MAX_BATCH {
             return Err(Status::invalid_argument("a batch has 1 to 500 requests"));
         }
-        let results =
-            stream::iter(params).map(|p| self.one(&caller, p)).buffered(AT_ONCE).collect::<Vec<_>>().await;
+        let results = stream::iter(params).map(|p| self.one(&caller, p)).buffered(AT_ONCE).collect::<Vec<_>>().await;
         Ok(Response::new(BatchNewX509svidResponse { results }))
     }
 
@@ -77,8 +76,7 @@ impl Svid for Service {
         let names = crate::tls::csr_names(&request.csr).map_err(Status::invalid_argument)?;
         let key = proven_key(&request.csr, &self.0)?;
         let ttl = u32::try_from(request.ttl).map_err(|_| Status::invalid_argument("ttl is negative"))?;
-        let issued =
-            self.0.service.mint_x509(&names.id, &names.dns, ttl, &key, operator).await.map_err(status)?;
+        let issued = self.0.service.mint_x509(&names.id, &names.dns, ttl, &key, operator).await.map_err(status)?;
         self.0.metrics.issued("x509");
         Ok(Response::new(MintX509svidResponse { svid: Some(x509_out(issued)) }))
     }
@@ -96,10 +94,7 @@ impl Svid for Service {
         Ok(Response::new(MintJwtsvidResponse { svid: Some(jwt_out(issued)) }))
     }
 
-    async fn mint_witsvid(
-        &self,
-        _: Request<MintWitsvidRequest>,
-    ) -> Result<Response<MintWitsvidResponse>, Status> {
+    async fn mint_witsvid(&self, _: Request<MintWitsvidRequest>) -> Result<Response<MintWitsvidResponse>, Status> {
         Err(Status::unimplemented("WIT-SVIDs are not issued"))
     }
 

@@ -68,12 +68,8 @@ async fn keys(State(api): State<Api>) -> Response {
 async fn bundle(State(api): State<Api>) -> Response {
     let bundle = api.service.ports().authorities.bundle();
     let jwt: Vec<(&str, &[u8])> = bundle.jwt.iter().map(|k| (k.kid.as_str(), k.spki_der.as_slice())).collect();
-    let parts = BundleParts {
-        x509: &bundle.x509,
-        jwt: &jwt,
-        sequence: bundle.sequence,
-        refresh_hint: bundle.refresh_hint,
-    };
+    let parts =
+        BundleParts { x509: &bundle.x509, jwt: &jwt, sequence: bundle.sequence, refresh_hint: bundle.refresh_hint };
     match spiffe_bundle_json(&parts) {
         Ok(document) => cached(Json(document)),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),

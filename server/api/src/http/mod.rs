@@ -18,7 +18,9 @@ pub(crate) fn operator(api: &Api, peer: &Peer) -> Result<Option<String>, Problem
         },
         Peer::Tls { .. } | Peer::Plain => {
             let admin = peer.cert(api.service.now()).filter(|c| api.service.read(|s| s.entries.is_admin(&c.id)));
-            admin.map(|c| Some(c.id.to_string())).ok_or_else(|| Problem::denied("only operators and workloads with an admin entry may call this"))
+            admin
+                .map(|c| Some(c.id.to_string()))
+                .ok_or_else(|| Problem::denied("only operators and workloads with an admin entry may call this"))
         }
     }
 }

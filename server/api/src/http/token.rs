@@ -49,9 +49,9 @@ async fn exchange(
     body: Body,
 ) -> Result<TokenResponse, OAuthError> {
     no_query(query)?;
-    let body = to_bytes(body, MAX_BODY).await.map_err(|_| {
-        OAuthError::new(OAuthCode::InvalidRequest, format!("a request has at most {MAX_BODY} bytes"))
-    })?;
+    let body = to_bytes(body, MAX_BODY)
+        .await
+        .map_err(|_| OAuthError::new(OAuthCode::InvalidRequest, format!("a request has at most {MAX_BODY} bytes")))?;
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let form = ExchangeForm::parse(content_type, &body)?;
     let settings = api.service.settings();

@@ -12,7 +12,11 @@ use server_core::{
 use std::{collections::BTreeMap, time::Duration};
 
 fn limits(secs: u64) -> RoleLimits {
-    RoleLimits { max_ttl: Duration::from_secs(secs), revocability: Revocability::SessionKill, token_type: "urn:errand:token-type:database-credential" }
+    RoleLimits {
+        max_ttl: Duration::from_secs(secs),
+        revocability: Revocability::SessionKill,
+        token_type: "urn:errand:token-type:database-credential",
+    }
 }
 
 fn grant(secs: u64) -> Grant {

@@ -50,7 +50,20 @@ pub(super) fn lease(lease: &Lease) -> Value {
 pub(super) fn record(position: Position, record: &Record) -> Value {
     let mut out = Map::new();
     out.insert("position".into(), json!(position));
-    for field in ["workload", "user", "task_id", "target", "role", "intent", "tool", "decision", "approval", "credential", "node", "operator"] {
+    for field in [
+        "workload",
+        "user",
+        "task_id",
+        "target",
+        "role",
+        "intent",
+        "tool",
+        "decision",
+        "approval",
+        "credential",
+        "node",
+        "operator",
+    ] {
         out.insert(field.into(), Value::Null);
     }
     if let Ok(Value::Object(fields)) = serde_json::to_value(record) {
