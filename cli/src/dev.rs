@@ -14,7 +14,7 @@ use crate::{
 };
 use layout::Layout;
 use proto_types::{OsEntropy, SystemClock};
-use server_daemon::{Machine, Server};
+use server_daemon::{Machine, Server, ServerConfig};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 #[derive(Debug, clap::Args)]
@@ -35,6 +35,9 @@ pub struct DevArgs {
     /// Address of the HTTPS listener; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
     pub http: SocketAddr,
+    /// Go on from a store that may lack what was committed last (a copy, a restored backup)
+    #[arg(long)]
+    pub accept_rollback: bool,
 }
 
 /// Runs until SIGTERM or SIGINT; the exit status.
@@ -46,8 +49,9 @@ async fn run(args: DevArgs) -> Result<i32> {
     serve::logs("warn");
     let mut signals = serve::Signals::install()?;
     let layout = Layout::prepare(args.data_dir, args.http)?;
+    let config = ServerConfig { accept_rollback: args.accept_rollback, ..layout.server_config()? };
     let machine = Machine { clock: Arc::new(SystemClock), entropy: Arc::new(OsEntropy) };
-    let server = Server::start(layout.server_config()?, machine).await.map_err(|e| serve::start_failed(&e))?;
+    let server = Server::start(config, machine).await.map_err(|e| serve::start_failed(&e))?;
     let token = seed::seed(&server.service, &layout).await?;
     let ports = agent_daemon::Ports::system();
     let config = layout.agent_config(&server, &token)?;

@@ -1,6 +1,7 @@
 //! `errand server run|check` and `errand agent run|check`: the two daemons.
 
 use crate::{
+    agent_client::AgentClient,
     error::{CliError, Result},
     output::Output,
 };
@@ -28,7 +29,7 @@ pub struct ServerCommand {
 pub enum ServerVerb {
     /// Run the server until SIGTERM; SIGHUP reloads what can change
     #[command(after_help = "EXAMPLES\n  errand server run --config /etc/errand/server.toml")]
-    Run(ConfigArgs),
+    Run(RunServerArgs),
     /// Report every error of a configuration at once, and start nothing
     #[command(after_help = "EXAMPLES\n  errand server check --config /etc/errand/server.toml")]
     Check(ConfigArgs),
@@ -56,6 +57,19 @@ pub enum AgentVerb {
     /// Report every error of a configuration at once, and start nothing
     #[command(after_help = "EXAMPLES\n  errand agent check --config /etc/errand/agent.toml")]
     Check(ConfigArgs),
+    /// Ask the running agent whether it answers and has reached its server
+    #[command(after_help = "EXAMPLES\n  errand agent healthcheck --config /etc/errand/agent.toml")]
+    Healthcheck(ConfigArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct RunServerArgs {
+    /// The configuration file, TOML
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Go on from a store that may lack what was committed last (a copy, a restored backup)
+    #[arg(long)]
+    pub accept_rollback: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -74,7 +88,7 @@ pub fn server(command: ServerCommand, _output: Output) -> Result<i32> {
             Ok(crate::DONE)
         }
         ServerVerb::Run(args) => {
-            let config = load_server(&args.config)?;
+            let config = ServerConfig { accept_rollback: args.accept_rollback, ..load_server(&args.config)? };
             runtime()?.block_on(run_server(args.config, config))
         }
         ServerVerb::Healthcheck(args) => {
@@ -130,6 +144,10 @@ pub fn agent(command: AgentCommand, _output: Output) -> Result<i32> {
             eprintln!("{}: good, trust domain {}", args.config.display(), config.trust_domain);
             Ok(crate::DONE)
         }
+        AgentVerb::Healthcheck(args) => {
+            let config = load(&args.config)?;
+            runtime()?.block_on(agent_health(&config))
+        }
         AgentVerb::Run(args) => {
             let config = load(&args.config)?;
             runtime()?.block_on(async {
@@ -147,6 +165,17 @@ pub fn agent(command: AgentCommand, _output: Output) -> Result<i32> {
             })
         }
     }
+}
+
+/// An agent that has reached its server can say who that is.
+async fn agent_health(config: &AgentConfig) -> Result<i32> {
+    let agent = AgentClient::connect(&config.socket).await.map_err(CliError::from)?;
+    let info = agent.info(&SystemClock).await.map_err(CliError::from)?;
+    if info.issuer.is_empty() {
+        return Err(CliError::failed("the agent has not reached its server").at(config.socket.display()));
+    }
+    eprintln!("ready, trust domain {}, issuer {}", info.trust_domain, info.issuer);
+    Ok(crate::DONE)
 }
 
 /// Asks a server on this machine whether it is ready; what is not is printed.

@@ -68,6 +68,7 @@ impl Layout {
             store_path: server.join("errand.db"),
             data_dir: server,
             dev: true,
+            accept_rollback: false,
             listen: Listen {
                 admin_socket: self.dir.join("server.sock"),
                 grpc: at(self.ports.grpc),

@@ -63,7 +63,7 @@ enum TargetVerb {
         #[arg(value_name = "NAME")]
         name: String,
     },
-    /// Delete an applied target; its credentials are revoked first
+    /// Delete an applied target; refused while credentials of it are alive
     #[command(after_help = "EXAMPLES\n  errand target delete orders-db")]
     Delete {
         #[arg(value_name = "NAME")]

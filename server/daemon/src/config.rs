@@ -54,6 +54,8 @@ pub struct ServerConfig {
     pub store_path: PathBuf,
     /// The store's stamp: `errand dev` and `errand server` never open each other's.
     pub dev: bool,
+    /// Go on from a store that may lack commits, as a new epoch of it. Said on the command line only: it is one decision.
+    pub accept_rollback: bool,
     pub listen: Listen,
     /// `None`: the URL of the public listener, under `localhost`.
     pub issuer: Option<String>,
@@ -233,6 +235,7 @@ impl ServerConfig {
                 data_dir: file.server.data_dir,
                 store_path,
                 dev: false,
+                accept_rollback: false,
                 listen,
                 issuer: file.http.issuer,
                 dns_names: file.server.dns_names,

@@ -162,7 +162,8 @@ impl Server {
 
 async fn open_store(config: &ServerConfig, machine: &Machine) -> Result<Arc<SqliteStore>, StartError> {
     let options =
-        OpenOptions::new(config.trust_domain.to_string(), config.dev, machine.entropy.clone(), machine.clock.clone());
+        OpenOptions::new(config.trust_domain.to_string(), config.dev, machine.entropy.clone(), machine.clock.clone())
+            .accept_rollback(config.accept_rollback);
     Ok(SqliteStore::open(&config.store_path, options)?)
 }
 
