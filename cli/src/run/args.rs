@@ -14,7 +14,7 @@ the exit status is CMD's; 125 when `errand run` itself failed, 126 and 127 when 
 
 /// Start a task, run CMD with the task's credentials, and end the task when CMD exits.
 #[derive(Clone, Debug, clap::Args)]
-#[command(override_usage = "errand run [OPTIONS] --grant TARGET/ROLE… -- CMD [ARG]…", after_help = EXAMPLES)]
+#[command(override_usage = "errand run [OPTIONS] [--grant TARGET/ROLE]… -- CMD [ARG]…", after_help = EXAMPLES)]
 pub struct RunArgs {
     /// What the task is for, in your own words; it is recorded, and policy may look at it [default: `run` and CMD's name]
     #[arg(long, value_name = "TEXT")]

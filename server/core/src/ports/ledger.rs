@@ -32,7 +32,7 @@ pub enum Guard {
     /// No *other* entry has the same SPIFFE ID, parent and selectors (the digest of [`entry_fingerprint`]).
     EntryUnique(EntryId, [u8; 32]),
     LeaseIn(LeaseId, LeaseState),
-    /// The target's document is at this revision and not retired: what is issued now can be revoked in it.
+    /// The target's document is at this revision (retiring it raises it): what is issued now can be revoked in it.
     TargetAt(String, u64),
     /// The node's row exists, is not banned, and this serial (lowercase hex) is its current or next one.
     NodeSerial(SpiffeId, String),
