@@ -151,7 +151,7 @@ async fn a_kind_that_cannot_be_placed_is_refused_and_named() {
 async fn bad_usage_gives_2() {
     let fake = Fake::start(Script::default()).await;
     for bad in [
-        &["run", "--grant", "orders-db", "--", "true"],
+        &["run", "--grant", "orders-db", "--", "true"][..],
         &["run", "--grant", "orders-db/readonly"],
         &["run", "--grant", "orders-db/readonly", "--ttl", "15", "--", "true"],
         &["run", "--grant", "orders-db/readonly", "--ttl", "0s", "--", "true"],
