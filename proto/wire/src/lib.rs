@@ -3,17 +3,17 @@
 //!
 //! Decides how a noun looks in protobuf. Refuses what is malformed; never decides what may be done.
 
+#![expect(clippy::allow_attributes_without_reason, reason = "generated code brings its own attributes")]
+
 pub mod convert;
 
 /// The SPIFFE Workload API (no package).
-#[expect(clippy::all, reason = "generated")]
 pub mod workload {
     tonic::include_proto!("_");
 }
 
 pub mod spire {
     pub mod api {
-        #[expect(clippy::all, clippy::allow_attributes_without_reason, reason = "generated")]
         pub mod types {
             tonic::include_proto!("spire.api.types");
         }

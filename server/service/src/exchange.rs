@@ -368,7 +368,7 @@ impl Service {
             expires_at,
             now,
         })
-        .on_behalf_of(task, Some(tasks::decision_note(&decision)));
+        .on_behalf_of(task, Some(tasks::decision_note(decision)));
         let lease = moved.lease.clone();
         let mut unit = moved.commit().when(Guard::TargetAt(role.target().into(), revision));
         for guard in self.path(task).map_err(unavailable)? {

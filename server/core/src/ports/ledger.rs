@@ -184,10 +184,13 @@ pub enum ReadError {
     Inconsistent(String),
 }
 
+/// Records with their places, in order.
+pub type Records = Vec<(Position, Arc<Record>)>;
+
 /// The journal as a feed: followed by position, resumable, without gaps.
 pub trait Feed: Send + Sync {
     /// Records from `from` (inclusive) on, at most `max`.
-    fn from(&self, from: Position, max: u32) -> Fut<'_, Result<Vec<(Position, Arc<Record>)>, ReadError>>;
+    fn from(&self, from: Position, max: u32) -> Fut<'_, Result<Records, ReadError>>;
     /// The number of records there are (= the next position); changes after each commit.
     fn size(&self) -> tokio::sync::watch::Receiver<u64>;
 }
