@@ -68,9 +68,9 @@ impl Daemon {
         }
     }
 
-    /// SIGTERM, and its orderly end.
-    pub async fn stop(mut self) {
-        let mut child = self.child.take().expect("it runs");
+    /// SIGTERM, and its orderly end. One that was killed has ended.
+    pub async fn stop(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid fits"));
         nix::sys::signal::kill(pid, Signal::SIGTERM).expect("it can be signalled");
         let stopped = poll::holds_within(STOPS_WITHIN, async || !super::errand::runs(pid.as_raw())).await;

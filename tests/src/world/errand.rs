@@ -19,13 +19,17 @@ pub struct Command {
 impl Command {
     /// `errand`, with the world's server, and the agent at `agent`.
     pub fn new(layout: &Layout, agent: &Path) -> Self {
+        Self::of(errand_binary(), layout, agent)
+    }
+    /// Any program, in the same surroundings.
+    pub fn of(program: &Path, layout: &Layout, agent: &Path) -> Self {
         let home = layout.dir().join("home");
-        let mut inner = tokio::process::Command::new(errand_binary());
+        let mut inner = tokio::process::Command::new(program);
         inner.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", home).env("LANG", "C.UTF-8");
         inner.env("ERRAND_SERVER_SOCKET", layout.admin_socket());
         inner.env("SPIFFE_ENDPOINT_SOCKET", format!("unix://{}", agent.display()));
         inner.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).current_dir("/").kill_on_drop(true);
-        Self { inner, words: Vec::new() }
+        Self { inner, words: vec![program.display().to_string()] }
     }
 
     pub fn args<'a>(mut self, args: impl IntoIterator<Item = &'a str>) -> Self {
@@ -46,7 +50,7 @@ impl Command {
     }
     /// Starts it and comes back.
     pub fn start(mut self) -> Started {
-        let child = self.inner.spawn().expect("errand starts");
+        let child = self.inner.spawn().expect("the program starts");
         let pid = i32::try_from(child.id().expect("it was just started")).expect("a pid fits");
         Started { child, pid, words: self.words }
     }
@@ -67,7 +71,7 @@ impl Started {
     pub async fn finish(self) -> Finished {
         let Self { child, words, .. } = self;
         let output = tokio::time::timeout(LIMIT, child.wait_with_output()).await;
-        let output = output.unwrap_or_else(|_| panic!("errand {words:?} still runs after {LIMIT:?}"));
+        let output = output.unwrap_or_else(|_| panic!("{words:?} still runs after {LIMIT:?}"));
         let output = output.expect("a child can be waited for");
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Finished { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr), words }
@@ -107,17 +111,17 @@ impl Finished {
     #[track_caller]
     pub fn exited(self, code: i32) -> Self {
         let Self { code: got, stdout, stderr, words } = &self;
-        assert_eq!(*got, Some(code), "errand {}\nstdout: {stdout}\nstderr: {stderr}", words.join(" "));
+        assert_eq!(*got, Some(code), "{}\nstdout: {stdout}\nstderr: {stderr}", words.join(" "));
         self
     }
     #[track_caller]
     pub fn printed(self, text: &str) -> Self {
-        assert_eq!(self.stdout, text, "errand {}\nstderr: {}", self.words.join(" "), self.stderr);
+        assert_eq!(self.stdout, text, "{}\nstderr: {}", self.words.join(" "), self.stderr);
         self
     }
     #[track_caller]
     pub fn said(self, text: &str) -> Self {
-        assert!(self.stderr.contains(text), "errand {}\n`{text}` is not in: {}", self.words.join(" "), self.stderr);
+        assert!(self.stderr.contains(text), "{}\n`{text}` is not in: {}", self.words.join(" "), self.stderr);
         self
     }
     /// Its standard output as JSON; null when there is none.

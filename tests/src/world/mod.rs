@@ -115,6 +115,11 @@ impl World {
         self.errand(["run"]).args(args)
     }
 
+    /// Somebody else's program, as this user, on this node.
+    pub fn program(&self, program: &Path) -> Command {
+        Command::of(program, &self.layout, self.node.socket())
+    }
+
     /// The journal's records of this kind, oldest first.
     pub async fn journal(&self, kind: &str) -> Vec<Value> {
         let found = self.operator(["journal", "search", "--all", "--kind", kind]).await;

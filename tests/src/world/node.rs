@@ -106,7 +106,7 @@ impl Node {
     pub async fn stop(self) {
         match self.inner {
             Inner::Here(running) => running.stop().await,
-            Inner::Process(daemon) => daemon.stop().await,
+            Inner::Process(mut daemon) => daemon.stop().await,
         }
     }
 }

@@ -63,6 +63,13 @@ impl Server {
             Inner::Here(_) => panic!("only a server of its own process can be killed"),
         }
     }
+    /// An orderly end, to be started again.
+    pub async fn pause(&mut self) {
+        match &mut self.0 {
+            Inner::Process(daemon) => daemon.stop().await,
+            Inner::Here(_) => panic!("only a server of its own process is started again"),
+        }
+    }
     /// Starts the killed server again on the same data and ports.
     pub async fn start_again(&mut self) {
         match &mut self.0 {
@@ -77,7 +84,7 @@ impl Server {
     pub async fn stop(self) {
         match self.0 {
             Inner::Here(running) => running.stop().await,
-            Inner::Process(daemon) => daemon.stop().await,
+            Inner::Process(mut daemon) => daemon.stop().await,
         }
     }
 }

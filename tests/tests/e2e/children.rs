@@ -77,13 +77,11 @@ async fn a_process_that_leaves_with_a_session_of_its_own_is_outside() {
     let (world, _orders) = world().await;
     let file = |name: &str| world.layout.dir().join(name);
     let errand = errand_binary().display();
-    let show = |name: &str| {
-        format!("{errand} svid x509 --output json | tr -d '\\n' > {0} && echo >> {0}", file(name).display())
-    };
+    let show = |name: &str| format!("{errand} svid x509 --output json > {0}.new; mv {0}.new {0}", file(name).display());
     let script = format!(
         // Inside, `$$` is the shell between: once it is gone, the process has another parent.
         "{within}; setsid sh -c '(while kill -0 $$ 2>/dev/null; do sleep 0.05; done; {left}) &'; \
-         until tail -c1 {wait} 2>/dev/null | grep -q '^$'; do sleep 0.05; done",
+         until [ -e {wait} ]; do sleep 0.05; done",
         within = show("within.json"),
         left = show("left.json"),
         wait = file("left.json").display(),

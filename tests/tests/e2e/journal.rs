@@ -57,7 +57,7 @@ async fn an_export_verifies_without_a_server_and_one_changed_byte_is_named_by_it
     assert!(format!("{}{}", verdict.stdout, verdict.stderr).contains('3'), "position 3 is missing: {verdict:?}");
 
     // In the store, behind the server's back.
-    world.server.kill();
+    world.server.pause().await;
     let store = Connection::open(world.layout.store()).unwrap();
     let body: Vec<u8> = store.query_row("SELECT body FROM journal WHERE position = 3", [], |r| r.get(0)).unwrap();
     let mut changed = body.clone();
