@@ -38,7 +38,11 @@ pub fn parse_spiffe_id(text: &str) -> Result<SpiffeId, IdError> {
     if text.len() > MAX_SPIFFE_ID {
         return Err(IdError::TooLong(text.len()));
     }
-    SpiffeId::new(text).map_err(|e| IdError::SpiffeId { got: excerpt(text), why: e.to_string() })
+    let refuse = |why: String| IdError::SpiffeId { got: excerpt(text), why };
+    let id = SpiffeId::new(text).map_err(|e| refuse(e.to_string()))?;
+    // The library brings capitals in scheme and trust domain into order; two spellings of one name would be two keys
+    // in every table, so only the canonical one is taken.
+    if id.to_string() == text { Ok(id) } else { Err(refuse("scheme and trust domain are written in lowercase".into())) }
 }
 
 /// The one parser of trust-domain names: a bare name, no scheme and no path.
@@ -47,7 +51,7 @@ pub fn parse_trust_domain(text: &str) -> Result<TrustDomain, IdError> {
     if text.is_empty() || text.len() > MAX_TRUST_DOMAIN || text.contains('/') || text.contains(':') {
         return Err(fail());
     }
-    TrustDomain::new(text).map_err(|_| fail())
+    TrustDomain::new(text).ok().filter(|td| td.to_string() == text).ok_or_else(fail)
 }
 
 /// Whether `path` ends in `/task/<UUID>`: reserved for task identities, refused in entries and in minting.
