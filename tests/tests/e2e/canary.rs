@@ -50,7 +50,10 @@ async fn no_secret_is_found_anywhere_but_where_its_owner_reads_it() {
     // What is no secret is there: the search looks in the right places.
     let role = text(&credential["credential"]["user"]);
     for place in ["journal export", "server/errand.db", "server.log", "node.log", "cmdline", "environ"] {
-        assert!(places.iter().any(|(name, bytes)| name.contains(place) && !bytes.is_empty()), "{place} is not looked at");
+        assert!(
+            places.iter().any(|(name, bytes)| name.contains(place) && !bytes.is_empty()),
+            "{place} is not looked at"
+        );
     }
     for place in ["journal export", "server/errand.db"] {
         let found = places.iter().any(|(name, bytes)| name.contains(place) && holds(bytes, role.as_bytes()));
@@ -86,7 +89,8 @@ async fn places(world: &World, daemons: &[i32]) -> Places {
         places.push(("journal export".into(), [line.to_string().into_bytes(), body].concat()));
     }
     for list in [["task", "list"], ["lease", "list"], ["target", "list"], ["journal", "search"]] {
-        let printed = world.operator(list.into_iter().chain(["--all"]).take(if list[0] == "target" { 2 } else { 3 })).await;
+        let printed =
+            world.operator(list.into_iter().chain(["--all"]).take(if list[0] == "target" { 2 } else { 3 })).await;
         places.push((format!("errand {}", list.join(" ")), printed.to_string().into_bytes()));
     }
     let shown = world.operator(["target", "show", "orders-db"]).await;

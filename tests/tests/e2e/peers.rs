@@ -58,7 +58,11 @@ fn venv() -> PathBuf {
     }
     fs::create_dir_all(&folder).unwrap();
     must_run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv));
-    must_run(Command::new(venv.join("bin/pip")).args(["install", "--quiet", "--disable-pip-version-check", "-r"]).arg(&requirements));
+    must_run(
+        Command::new(venv.join("bin/pip"))
+            .args(["install", "--quiet", "--disable-pip-version-check", "-r"])
+            .arg(&requirements),
+    );
     fs::write(&done, wanted).unwrap();
     venv
 }

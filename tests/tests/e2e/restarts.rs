@@ -105,9 +105,7 @@ async fn while_the_server_is_away_cached_identities_are_served_and_nothing_new_i
     assert_eq!(world.task_ends(&task.id).await["end_reason"], "completed");
     orders.is_left_alone().await;
     world.register("second", &world.this_user()).await;
-    let healed = async {
-        while svids_of(&stream.message().await.unwrap().unwrap()).len() < 2 {}
-    };
+    let healed = async { while svids_of(&stream.message().await.unwrap().unwrap()).len() < 2 {} };
     tokio::time::timeout(SOON, healed).await.expect("the stream heals");
     world.ends_well().await;
 }
