@@ -16,7 +16,7 @@ demo: deps ## One minute: an agent with a task's credential, and what happens to
 
 test: deps ## All tests, against real components on 127.0.0.1 (ARGS='-p server-store' narrows)
 	@[ -n "$$ERRAND_CORPORA" ] || echo "test: ERRAND_CORPORA is not set: tests use the vectors in the tree only"
-	cargo test --locked $(or $(ARGS),--workspace)
+	cargo test --locked --no-fail-fast $(or $(ARGS),--workspace)
 
 test-peers: deps ## Other people's SPIFFE clients against a running errand dev (needs Go, and the network once)
 	@bash tests/peers/run.sh

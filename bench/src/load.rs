@@ -41,6 +41,8 @@ impl Latencies {
 pub struct Load {
     pub per_second: f64,
     pub latencies: Latencies,
+    /// Requests in all, those of the warm-up too.
+    pub total: usize,
 }
 
 /// All callers at once, each with one request in flight. Answers the callers too, with their connections.
@@ -50,13 +52,14 @@ pub async fn closed<C: Caller>(callers: Vec<C>, span: Span) -> Result<(Load, Vec
     let mut running = JoinSet::new();
     for mut caller in callers {
         running.spawn(async move {
-            let mut seen = Vec::new();
+            let (mut seen, mut sent_in_all) = (Vec::new(), 0);
             loop {
                 let sent = now();
                 if sent >= end {
-                    return Ok::<_, anyhow::Error>((caller, seen));
+                    return Ok::<_, anyhow::Error>((caller, seen, sent_in_all));
                 }
                 caller.call().await?;
+                sent_in_all += 1;
                 let done = now();
                 if done >= begin && done < end {
                     seen.push(done - sent);
@@ -64,14 +67,15 @@ pub async fn closed<C: Caller>(callers: Vec<C>, span: Span) -> Result<(Load, Vec
             }
         });
     }
-    let (mut all, mut callers) = (Vec::new(), Vec::new());
+    let (mut all, mut callers, mut total) = (Vec::new(), Vec::new(), 0);
     while let Some(ended) = running.join_next().await {
-        let (caller, seen) = ended??;
+        let (caller, seen, sent) = ended??;
         callers.push(caller);
+        total += sent;
         all.extend(seen);
     }
     let per_second = all.len() as f64 / span.measured.as_secs_f64();
-    Ok((Load { per_second, latencies: Latencies::new(all) }, callers))
+    Ok((Load { per_second, latencies: Latencies::new(all), total }, callers))
 }
 
 /// All callers at once, each `each` times.

@@ -9,6 +9,7 @@ mod disk;
 mod house;
 mod limits;
 mod load;
+mod machine;
 mod psql;
 mod report;
 mod rows;
@@ -18,7 +19,9 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use client::node::Node;
 use house::House;
-use limits::Limits;
+use limits::Crypto;
+use load::Load;
+use machine::Used;
 use report::{Report, Row, Target, Unit};
 use rows::{entry, errands, exchange, ledger, svid};
 use std::{
@@ -90,8 +93,8 @@ fn run(args: Args) -> Result<()> {
 
 async fn measure(args: &Args, dir: &TempDir, report: &mut Report) -> Result<()> {
     let (dir, lengths) = (dir.path(), Lengths::new(args.quick));
-    report.note(machine());
-    let limits = raw(dir, report)?;
+    report.note(machine::describe());
+    let crypto = raw(dir, report)?;
     alone(dir, lengths, report).await?;
 
     let postgres = if postgres_is_installed() { Some(PostgresFixture::start_with(DURABLE).await) } else { None };
@@ -99,7 +102,7 @@ async fn measure(args: &Args, dir: &TempDir, report: &mut Report) -> Result<()> 
     let mut house = House::start(dir, &targets).await?;
     house.start_agent().await?;
     house.create_entry(house::PERSON, None).await?;
-    served(&house, &limits, lengths, report).await?;
+    served(&house, &crypto, lengths, report).await?;
     match &postgres {
         Some(postgres) => whole_errands(&house, postgres, lengths, report).await?,
         None => report.note("whole errands: PostgreSQL is not installed (apt-get install postgresql)"),
@@ -129,25 +132,18 @@ impl Lengths {
     }
 }
 
-fn machine() -> String {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|l| l.strip_prefix("model name")?.split_once(": ").map(|(_, m)| m.to_string()));
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let profile = if cfg!(debug_assertions) { "a DEBUG build: figures mean nothing" } else { "release build" };
-    format!("{cores} cores ({}), client on the same; {profile}", model.unwrap_or_else(|| "unknown".into()))
-}
-
 fn postgres_is_installed() -> bool {
     Path::new("/usr/lib/postgresql").is_dir() || std::env::var_os("ERRAND_TEST_POSTGRES_BIN").is_some()
 }
 
-fn raw(dir: &Path, report: &mut Report) -> Result<Limits> {
-    let limits = limits::measure(dir)?;
-    report.add(Row::new("one core: P-256 verify + sign", Unit::PerSecond, limits.verify_and_sign));
-    report.add(Row::new("one core: P-256 sign", Unit::PerSecond, limits.sign));
-    let row = Row::new("one core: CSR check + certificate, product code", Unit::PerSecond, limits.issue);
-    report.add(row.of("verify + sign", limits.verify_and_sign));
-    Ok(limits)
+fn raw(dir: &Path, report: &mut Report) -> Result<Crypto> {
+    let crypto = Crypto::new()?;
+    let (both, sign, issue) = (crypto.verify_and_sign()?, crypto.sign()?, limits::issue(dir)?);
+    report.add(Row::new("one core: P-256 verify + sign", Unit::PerSecond, both));
+    report.add(Row::new("one core: P-256 sign", Unit::PerSecond, sign));
+    let row = Row::new("one core: CSR check + certificate, product code", Unit::PerSecond, issue);
+    report.add(row.of("verify + sign", both));
+    Ok(crypto)
 }
 
 /// The ledger without the rest.
@@ -164,37 +160,64 @@ async fn alone(dir: &Path, lengths: Lengths, report: &mut Report) -> Result<()> 
     Ok(())
 }
 
-async fn served(house: &House, limits: &Limits, lengths: Lengths, report: &mut Report) -> Result<()> {
+async fn served(house: &House, crypto: &Crypto, lengths: Lengths, report: &mut Report) -> Result<()> {
     let mut node = Node::attest(house).await?;
     let entry_id = house.create_entry(house::LOAD, Some(&node.id)).await?;
 
+    let watch = house.watch()?;
     let took = entry::to_svid(house, lengths.entries).await?;
+    disturbed(report, "entry created → SVID", watch.end()?);
     report.add(Row::new("entry created → SVID in hand, p50", Unit::Millis, took.millis(0.5)));
     let row = Row::new("entry created → SVID in hand, p99", Unit::Millis, took.millis(0.99));
     report.add(row.target(Target::AtMost(30.0)));
     idle(house, report)?;
 
-    let (verify_and_sign, sign) = (limits.verify_and_sign, limits.sign);
-    let load = svid::x509(&node, &entry_id, lengths.closed).await?;
     let name = format!("X.509-SVIDs, durable, {} in flight", svid::IN_FLIGHT);
-    let row = Row::new(name, Unit::PerSecond, load.per_second).of("verify + sign", verify_and_sign);
-    report.add(row.target(Target::Share(0.45)));
-    report.add(Row::new("X.509-SVIDs, p99", Unit::Millis, load.latencies.millis(0.99)));
+    let (before, watch) = (crypto.verify_and_sign()?, house.watch()?);
+    let load = svid::x509(&node, &entry_id, lengths.closed).await?;
+    let (used, after) = (watch.end()?, crypto.verify_and_sign()?);
+    let row = Row::new(name, Unit::PerSecond, load.per_second).of("verify + sign", (before + after) / 2.0);
+    rated(report, row.target(Target::Share(0.45)), &load, used);
 
-    let load = svid::jwt(&node, &entry_id, lengths.closed).await?;
     let name = format!("JWT-SVIDs, durable, {} in flight", svid::IN_FLIGHT);
-    let row = Row::new(name, Unit::PerSecond, load.per_second).of("sign", sign);
-    report.add(row.target(Target::AtLeast(5000.0)));
+    let (before, watch) = (crypto.sign()?, house.watch()?);
+    let load = svid::jwt(&node, &entry_id, lengths.closed).await?;
+    let (used, after) = (watch.end()?, crypto.sign()?);
+    let row = Row::new(name, Unit::PerSecond, load.per_second).of("sign", (before + after) / 2.0);
+    rated(report, row.target(Target::AtLeast(5000.0)), &load, used);
 
-    let done = exchange::task_tokens(house, &mut node, &entry_id, lengths.closed, lengths.open).await?;
+    let mut connections = exchange::connect(house, &mut node, &entry_id).await?;
     let name = format!("exchanges for a task token, {} connections", exchange::CONNECTIONS);
-    let row = Row::new(name, Unit::PerSecond, done.closed.per_second).of("verify + sign", verify_and_sign);
-    report.add(row.target(Target::AtLeast(2000.0)));
-    let open = &done.open;
-    let at = format!("exchange at {}/s, open loop", exchange::OPEN_RATE);
-    report.add(Row::new(format!("{at}, p50"), Unit::Millis, open.millis(0.5)));
-    report.add(Row::new(format!("{at}, p99"), Unit::Millis, open.millis(0.99)).target(Target::AtMost(25.0)));
+    let (before, watch) = (crypto.verify_and_sign()?, house.watch()?);
+    let load;
+    (load, connections) = load::closed(connections, lengths.closed).await?;
+    let (used, after) = (watch.end()?, crypto.verify_and_sign()?);
+    let row = Row::new(name, Unit::PerSecond, load.per_second).of("verify + sign", (before + after) / 2.0);
+    rated(report, row.target(Target::AtLeast(2000.0)), &load, used);
+
+    let name = format!("exchange at {}/s, open loop", exchange::OPEN_RATE);
+    let watch = house.watch()?;
+    let open = load::open(connections, exchange::OPEN_RATE, lengths.open).await?;
+    disturbed(report, &name, watch.end()?);
+    report.add(Row::new(format!("{name}, p50"), Unit::Millis, open.millis(0.5)));
+    report.add(Row::new(format!("{name}, p99"), Unit::Millis, open.millis(0.99)).target(Target::AtMost(25.0)));
     Ok(())
+}
+
+/// A rate, how long one waits for it at the end of the queue, and what it costs the server.
+fn rated(report: &mut Report, row: Row, load: &Load, used: Used) {
+    let name = row.name.split(", ").next().unwrap_or_default().to_string();
+    disturbed(report, &name, used);
+    report.add(row);
+    report.add(Row::new(format!("  {name}, p99"), Unit::Millis, load.latencies.millis(0.99)));
+    let each = used.server / load.total.max(1) as f64 * 1e6;
+    report.add(Row::new(format!("  {name}, the server's CPU each"), Unit::Micros, each));
+}
+
+fn disturbed(report: &mut Report, what: &str, used: Used) {
+    if let Some(remark) = used.remark(what) {
+        report.note(remark);
+    }
 }
 
 async fn whole_errands(house: &House, postgres: &PostgresFixture, lengths: Lengths, report: &mut Report) -> Result<()> {

@@ -77,12 +77,17 @@ impl Script {
 }
 
 /// A statement with the values it was executed with: `$1 = 'a', $2 = NULL`.
-fn bound(statement: &str, values: &str) -> String {
+fn bound(statement: &str, mut values: &str) -> String {
+    let mut literals = Vec::new();
+    while let Some((_, rest)) = values.split_once(" = ") {
+        let value = literal(rest);
+        literals.push(value);
+        values = &rest[value.len()..];
+    }
     let mut out = statement.to_string();
     // The highest first: `$1` is the beginning of `$10`.
-    for number in (1..=values.matches('$').count()).rev() {
-        let Some((_, rest)) = values.split_once(&format!("${number} = ")) else { continue };
-        out = out.replace(&format!("${number}"), literal(rest));
+    for (i, value) in literals.iter().enumerate().rev() {
+        out = out.replace(&format!("${}", i + 1), value);
     }
     out
 }

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 pub enum Unit {
     PerSecond,
     Millis,
+    Micros,
     Mebibytes,
 }
 
@@ -18,6 +19,7 @@ impl Unit {
             Self::PerSecond if value >= 100.0 => format!("{}/s", thousands(value)),
             Self::PerSecond => format!("{value:.1}/s"),
             Self::Millis => format!("{value:.2} ms"),
+            Self::Micros => format!("{value:.0} µs"),
             Self::Mebibytes => format!("{value:.1} MiB"),
         }
     }

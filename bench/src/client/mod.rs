@@ -3,5 +3,6 @@
 pub mod channel;
 pub mod keys;
 pub mod node;
+pub mod rpc;
 pub mod tls;
 pub mod token;

@@ -1,27 +1,24 @@
 //! An attested node: what an agent is to the server, without an agent's own work in the way of the measurement.
 
-use super::{channel, keys::Key, tls};
+use super::{channel, keys::Key, rpc::Rpc, tls};
 use crate::house::House;
 use anyhow::{Context, Result};
 use proto_wire::{
     errand::v1::{StartTaskRequest, node_client::NodeClient},
     spire::api::{
-        server::{
-            agent::v1::{
-                AgentX509svidParams, AttestAgentRequest, agent_client::AgentClient, attest_agent_request as ask,
-                attest_agent_response as answer,
-            },
-            svid::v1::svid_client::SvidClient,
+        server::agent::v1::{
+            AgentX509svidParams, AttestAgentRequest, agent_client::AgentClient, attest_agent_request as ask,
+            attest_agent_response as answer,
         },
         types::{AttestationData, Selector, Spiffeid},
     },
 };
 use tonic::transport::Channel;
 
-/// Its connection is one, and kept.
+/// Its connections are kept: one under load, one for the rest.
 pub struct Node {
     pub id: Spiffeid,
-    pub svids: SvidClient<Channel>,
+    pub rpc: Rpc,
     tasks: NodeClient<Channel>,
 }
 
@@ -50,12 +47,9 @@ impl Node {
         let Some(answer::Step::Result(result)) = step else { anyhow::bail!("the server did not attest: {step:?}") };
         let svid = result.svid.context("an attested node has an SVID")?;
         let config = tls::config(&house.ca, Some((&svid.cert_chain, &key.pkcs8)), b"h2")?;
-        let kept = channel::over_tls(house.grpc, config).await?;
-        Ok(Self {
-            id: svid.id.context("an SVID has an id")?,
-            svids: SvidClient::new(kept.clone()),
-            tasks: NodeClient::new(kept),
-        })
+        let tasks = NodeClient::new(channel::over_tls(house.grpc, config.clone()).await?);
+        let rpc = Rpc::connect(house.grpc, config).await?;
+        Ok(Self { id: svid.id.context("an SVID has an id")?, rpc, tasks })
     }
 
     /// Starts a task held by its key, without grants.

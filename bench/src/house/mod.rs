@@ -4,7 +4,10 @@
 
 mod process;
 
-use crate::client::{channel, tls};
+use crate::{
+    client::{channel, tls},
+    machine::Watch,
+};
 use anyhow::{Context, Result};
 use base64::{Engine, engine::general_purpose::STANDARD};
 pub use process::Memory;
@@ -115,6 +118,10 @@ impl House {
         Ok(())
     }
 
+    /// Starts looking at what the processes use of the machine.
+    pub fn watch(&self) -> Result<Watch> {
+        Watch::begin(self.server.pid(), self.agent.as_ref().map(Process::pid))
+    }
     pub fn server_memory(&self) -> Result<Memory> {
         self.server.memory()
     }

@@ -48,8 +48,8 @@ impl Process {
         Ok(started)
     }
 
-    fn pid(&self) -> Result<Pid> {
-        Ok(Pid::from_raw(i32::try_from(self.child.id())?))
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn memory(&self) -> Result<Memory> {
@@ -64,7 +64,7 @@ impl Process {
 
     /// Asks it to end and waits until it has.
     pub async fn stop(mut self) -> Result<()> {
-        kill(self.pid()?, Signal::SIGTERM)?;
+        kill(Pid::from_raw(i32::try_from(self.pid())?), Signal::SIGTERM)?;
         let child = &mut self.child;
         let ended = poll::holds_within(END, || std::future::ready(child.try_wait().is_ok_and(|s| s.is_some()))).await;
         ensure!(ended, "the {} did not end within {END:?}", self.what);

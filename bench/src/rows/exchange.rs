@@ -3,8 +3,7 @@
 use crate::{
     client::{node::Node, token::TokenConnection},
     house::House,
-    load::{self, Caller, Latencies, Load},
-    stopwatch::Span,
+    load::Caller,
 };
 use anyhow::Result;
 
@@ -19,25 +18,11 @@ impl Caller for TokenConnection {
     }
 }
 
-/// What there is of it, and how long one waits at [`OPEN_RATE`].
-pub struct Exchanges {
-    pub closed: Load,
-    pub open: Latencies,
-}
-
-pub async fn task_tokens(
-    house: &House,
-    node: &mut Node,
-    entry_id: &str,
-    closed: Span,
-    open: Span,
-) -> Result<Exchanges> {
+pub async fn connect(house: &House, node: &mut Node, entry_id: &str) -> Result<Vec<TokenConnection>> {
     let mut connections = Vec::with_capacity(CONNECTIONS);
     for _ in 0..CONNECTIONS {
         let task = node.start_task(entry_id).await?;
         connections.push(TokenConnection::open(house.mtls, &house.ca, &task, None).await?);
     }
-    let (closed, connections) = load::closed(connections, closed).await?;
-    let open = load::open(connections, OPEN_RATE, open).await?;
-    Ok(Exchanges { closed, open })
+    Ok(connections)
 }

@@ -44,6 +44,11 @@ impl Command {
         self
     }
 
+    pub fn without_env(mut self, name: &str) -> Self {
+        self.inner.env_remove(name);
+        self
+    }
+
     /// Runs it and waits for its end.
     pub async fn to_end(self) -> Finished {
         self.start().finish().await

@@ -211,8 +211,10 @@ fn settings(conn: &Connection) -> rusqlite::Result<()> {
     // FULL: a commit is answered only after its log was synced.
     conn.pragma_update(None, "synchronous", "FULL")?;
     conn.query_row("PRAGMA journal_size_limit = 67108864", [], |_| Ok(()))?;
-    conn.query_row("PRAGMA wal_autocheckpoint = 4096", [], |_| Ok(()))?;
-    conn.pragma_update(None, "cache_size", -65_536)
+    // 4 MiB: folding the log in happens between two commits, and who waits for the second waits for it, too.
+    conn.query_row("PRAGMA wal_autocheckpoint = 1024", [], |_| Ok(()))?;
+    // KiB. What is written most is at the ends of its tables; the rest the kernel keeps, and is not counted as ours.
+    conn.pragma_update(None, "cache_size", -8_192)
 }
 
 /// The schema's version. The tables read before a store is accepted (`meta`, `journal*`) keep their columns for ever.

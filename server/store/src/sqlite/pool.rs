@@ -57,7 +57,7 @@ fn connect(path: &std::path::Path) -> Result<Connection, ReadError> {
         conn.busy_timeout(Duration::from_secs(5))?;
         conn.set_prepared_statement_cache_capacity(32);
         conn.pragma_update(None, "trusted_schema", false)?;
-        conn.pragma_update(None, "cache_size", -16_384)?;
+        conn.pragma_update(None, "cache_size", -2_048)?;
         Ok(conn)
     };
     open().map_err(unreadable)

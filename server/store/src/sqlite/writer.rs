@@ -217,8 +217,9 @@ impl Writer {
             encoded.leaf,
             encoded.body
         ])?;
+        let mut keyed = self.conn.prepare_cached("INSERT INTO journal_key VALUES(?1, ?2)")?;
         for key in &encoded.keys {
-            self.conn.prepare_cached("INSERT INTO journal_key VALUES(?1, ?2)")?.execute(params![key, position])?;
+            keyed.execute(params![key, position])?;
         }
         for (field, salt, value) in &encoded.private {
             self.conn
