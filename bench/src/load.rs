@@ -4,6 +4,7 @@
 use crate::stopwatch::{Span, now, until};
 use anyhow::{Result, ensure};
 use std::{
+    collections::VecDeque,
     future::Future,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -102,7 +103,7 @@ pub async fn times<C: Caller>(callers: Vec<C>, each: usize) -> Result<Latencies>
 /// `rate` requests a second by the clock, over whichever caller is free; one that finds none waits, and its wait counts.
 pub async fn open<C: Caller>(callers: Vec<C>, rate: u32, span: Span) -> Result<Latencies> {
     let free = Arc::new(Semaphore::new(callers.len()));
-    let callers = Arc::new(Mutex::new(callers));
+    let callers = Arc::new(Mutex::new(VecDeque::from(callers)));
     let interval = Duration::from_secs(1) / rate;
     let start = now();
     let warm = span.warm_up;
@@ -115,11 +116,12 @@ pub async fn open<C: Caller>(callers: Vec<C>, rate: u32, span: Span) -> Result<L
         let (free, callers) = (free.clone(), callers.clone());
         running.spawn(async move {
             let _place = free.acquire_owned().await?;
-            let taken = callers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            // In turn, so that none lies idle for so long that the server closes it.
+            let taken = callers.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let Some(mut caller) = taken else { anyhow::bail!("a place without a caller") };
             let outcome = caller.call().await;
             let took = now() - meant;
-            callers.lock().unwrap_or_else(PoisonError::into_inner).push(caller);
+            callers.lock().unwrap_or_else(PoisonError::into_inner).push_back(caller);
             outcome.map(|()| (meant - start >= warm).then_some(took))
         });
     }

@@ -31,8 +31,8 @@ use std::{
     time::Duration,
 };
 use stopwatch::Span;
-use tempfile::TempDir;
 use testkit::postgres::PostgresFixture;
+use tokio::runtime::Builder;
 
 /// A database that keeps what it says it did, as a real one does; for `errand` and for `psql` alike.
 const DURABLE: &[&str] = &["fsync=on", "full_page_writes=on"];
@@ -80,9 +80,8 @@ fn run(args: Args) -> Result<()> {
     let parent = args.dir.clone().unwrap_or_else(std::env::temp_dir);
     let dir = tempfile::Builder::new().prefix("errand-bench-").tempdir_in(&parent);
     let dir = dir.with_context(|| format!("{}", parent.display()))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut report = Report::default();
-    let measured = runtime.block_on(measure(&args, &dir, &mut report));
+    let measured = measure(&args, dir.path(), &mut report);
     // What was measured before something failed is still worth its time.
     println!("{}", report.table());
     if let Some(path) = &args.json {
@@ -91,18 +90,26 @@ fn run(args: Args) -> Result<()> {
     measured.with_context(|| House::logs(dir.path()))
 }
 
-async fn measure(args: &Args, dir: &TempDir, report: &mut Report) -> Result<()> {
-    let (dir, lengths) = (dir.path(), Lengths::new(args.quick));
+fn measure(args: &Args, dir: &Path, report: &mut Report) -> Result<()> {
+    let lengths = Lengths::new(args.quick);
     report.note(machine::describe());
     let crypto = raw(dir, report)?;
-    alone(dir, lengths, report).await?;
+    // As many threads as a server has.
+    let threads = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    threads.block_on(alone(dir, lengths, report))?;
+    drop(threads);
+    // The client is one thread: it shares the cores with what it measures, and what it burns is missing there.
+    Builder::new_current_thread().enable_all().build()?.block_on(together(dir, &crypto, lengths, report))
+}
 
+/// Server, agent and database, with a client.
+async fn together(dir: &Path, crypto: &Crypto, lengths: Lengths, report: &mut Report) -> Result<()> {
     let postgres = if postgres_is_installed() { Some(PostgresFixture::start_with(DURABLE).await) } else { None };
     let targets = postgres.as_ref().map(|p| p.target_toml(errands::TARGET)).unwrap_or_default();
     let mut house = House::start(dir, &targets).await?;
     house.start_agent().await?;
     house.create_entry(house::PERSON, None).await?;
-    served(&house, &crypto, lengths, report).await?;
+    served(&house, crypto, lengths, report).await?;
     match &postgres {
         Some(postgres) => whole_errands(&house, postgres, lengths, report).await?,
         None => report.note("whole errands: PostgreSQL is not installed (apt-get install postgresql)"),

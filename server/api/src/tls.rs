@@ -91,11 +91,6 @@ pub fn server_config(
     Ok(Arc::new(config))
 }
 
-/// The SubjectPublicKeyInfo of a certificate, DER.
-pub(crate) fn spki_of(cert: &[u8]) -> Option<Vec<u8>> {
-    X509Certificate::from_der(cert).ok().map(|(_, c)| c.public_key().raw.to_vec())
-}
-
 /// The subject key identifier of a certificate, lowercase hex: the id of the authority it belongs to.
 pub fn key_id_of(cert: &[u8]) -> Option<String> {
     let (_, cert) = X509Certificate::from_der(cert).ok()?;

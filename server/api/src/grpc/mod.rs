@@ -116,9 +116,10 @@ fn operator<T>(api: &Api, request: &Request<T>) -> Result<Option<String>, Status
 fn proven_key(csr: &[u8], api: &Api) -> Result<ProvenKey, Status> {
     let authorities = &api.service.ports().authorities;
     let bundle = authorities.bundle();
-    // A key that already signs for the house must never be a subject's.
+    // A key that already signs for the house must never be a subject's. Its bytes stand in its certificate as they are:
+    // looking for them spares reading every CA for every request.
     let blocked = |spki: &[u8]| {
-        bundle.x509.iter().any(|ca| crate::tls::spki_of(ca).is_some_and(|ca| ca == spki))
+        bundle.x509.iter().any(|ca| ca.windows(spki.len().max(1)).any(|part| part == spki))
             || bundle.jwt.iter().any(|k| k.spki_der == spki)
     };
     server_core::issue::check_csr(csr, &blocked)
