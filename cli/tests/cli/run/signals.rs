@@ -10,12 +10,33 @@ use std::process::Stdio;
 use testkit::poll::until;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
-    process::Child,
+    process::{Child, Command},
 };
 
 /// Says `ready`, then exits with a status of its own on the first of these signals.
 const TRAPS: &str = "trap 'exit 11' HUP; trap 'exit 12' INT; trap 'exit 13' QUIT; trap 'exit 14' TERM; \
                      trap 'exit 15' USR1; trap 'exit 16' USR2; echo ready; while :; do sleep 0.02; done";
+
+/// The same command with the signals of a login shell, in a process group of its own: whoever runs the tests may ignore
+/// hangups and interrupts, or have left their group an orphan, whose members the kernel does not stop.
+fn as_from_a_shell(errand: Command) -> Command {
+    let errand = errand.as_std();
+    let mut command = Command::new("env");
+    command.arg("--default-signal=HUP,INT,QUIT,TERM,USR1,USR2,TSTP").arg(errand.get_program()).args(errand.get_args());
+    command.env_clear().process_group(0).kill_on_drop(true);
+    if let Some(dir) = errand.get_current_dir() {
+        command.current_dir(dir);
+    }
+    for (name, value) in errand.get_envs() {
+        command.env(name, value.unwrap());
+    }
+    command
+}
+
+/// Its exit status, soon.
+async fn status(errand: &mut Child) -> Option<i32> {
+    tokio::time::timeout(SOON, errand.wait()).await.expect("it ends").unwrap().code()
+}
 
 fn pid(errand: &Child) -> Pid {
     Pid::from_raw(i32::try_from(errand.id().unwrap()).unwrap())
@@ -31,10 +52,10 @@ async fn signals_sent_to_errand_run_reach_the_command() {
     let fake = Fake::start(Script::default()).await;
     let signals = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2];
     for (signal, status) in signals.into_iter().zip(11..) {
-        let mut errand = spawn(fake.shell(TRAPS));
+        let mut errand = spawn(as_from_a_shell(fake.shell(TRAPS)));
         ready(&mut errand).await;
         kill(pid(&errand), signal).unwrap();
-        assert_eq!(errand.wait().await.unwrap().code(), Some(status), "{signal}");
+        assert_eq!(self::status(&mut errand).await, Some(status), "{signal}");
     }
 }
 
@@ -44,7 +65,7 @@ async fn a_signal_before_the_command_runs_ends_the_preparations() {
     let mut errand = spawn(fake.shell("touch ran"));
     until("the exchange is under way", SOON, || async { !fake.seen().exchanges.is_empty() }).await;
     kill(pid(&errand), Signal::SIGTERM).unwrap();
-    assert_eq!(errand.wait().await.unwrap().code(), Some(143));
+    assert_eq!(status(&mut errand).await, Some(143));
     assert_eq!(fake.seen().revoked.len(), 1, "the task is taken back");
     assert!(!fake.dir().join("ran").exists());
 }
@@ -52,7 +73,7 @@ async fn a_signal_before_the_command_runs_ends_the_preparations() {
 #[tokio::test]
 async fn a_stop_stops_the_command_and_errand_run_and_both_continue() {
     let fake = Fake::start(Script::default()).await;
-    let mut errand = spawn(fake.shell(TRAPS));
+    let mut errand = spawn(as_from_a_shell(fake.shell(TRAPS)));
     ready(&mut errand).await;
     let root = fake.seen().roots[0];
     kill(pid(&errand), Signal::SIGTSTP).unwrap();
@@ -60,7 +81,7 @@ async fn a_stop_stops_the_command_and_errand_run_and_both_continue() {
     kill(pid(&errand), Signal::SIGCONT).unwrap();
     until("CMD goes on", SOON, || async { state(root) != 'T' }).await;
     kill(pid(&errand), Signal::SIGUSR1).unwrap();
-    assert_eq!(errand.wait().await.unwrap().code(), Some(15));
+    assert_eq!(status(&mut errand).await, Some(15));
 }
 
 fn state(pid: i32) -> char {
@@ -76,7 +97,7 @@ async fn a_key_at_the_terminal_reaches_the_command_exactly_once() {
     let script = "n=0; trap 'n=$((n+1))' INT; touch up; while [ $n = 0 ]; do sleep 0.02; done; \
                   sleep 0.3; exit $((20+n))";
     let errand = fake.shell(script);
-    let mut command = tokio::process::Command::new("setsid");
+    let mut command = Command::new("setsid");
     command.args(["--ctty", "--wait"]).arg(errand.as_std().get_program()).args(errand.as_std().get_args());
     command.env_clear().current_dir(fake.dir()).kill_on_drop(true);
     for (name, value) in errand.as_std().get_envs() {
@@ -94,7 +115,7 @@ async fn a_key_at_the_terminal_reaches_the_command_exactly_once() {
 async fn a_background_command_of_a_script_that_ignores_interrupts_goes_on_ignoring_them() {
     let fake = Fake::start(Script::default()).await;
     let errand = fake.shell("kill -INT $$; echo survived");
-    let mut shell = tokio::process::Command::new("sh");
+    let mut shell = Command::new("sh");
     shell.args(["-c", "trap '' INT; exec \"$@\"", "sh"]).arg(errand.as_std().get_program());
     shell.args(errand.as_std().get_args()).env_clear().current_dir(fake.dir());
     for (name, value) in errand.as_std().get_envs() {
