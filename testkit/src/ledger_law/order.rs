@@ -136,16 +136,18 @@ pub async fn a_unit_is_wholly_there_or_wholly_absent(store: Store) {
     assert_eq!(store.snapshots.load().await.unwrap().entries, [entry(1, 1)]);
 }
 
-pub async fn a_record_from_before_the_newest_one_is_refused(store: Store) {
-    let when = |seconds: i64| {
-        let mut one = record("decision.made");
+pub async fn nothing_is_issued_when_the_clock_runs_back_and_what_ends_something_still_does(store: Store) {
+    let when = |kind: &'static str, seconds: i64| {
+        let mut one = record(kind);
         one.time = at(seconds);
         Commit::of(one)
     };
-    store.keep(when(1000)).await;
-    assert!(matches!(store.commit(when(969)).await, Err(CommitError::Unavailable(why)) if why.contains("clock")));
-    store.keep(when(971)).await;
-    assert_eq!(store.size(), 2);
+    store.keep(when("svid.minted", 1000)).await;
+    let refused = store.commit(when("svid.minted", 969)).await;
+    assert!(matches!(refused, Err(CommitError::Unavailable(why)) if why.contains("clock")));
+    store.keep(when("svid.minted", 971)).await;
+    store.keep(when("lease.revoked", 900)).await;
+    assert_eq!(store.size(), 3);
     assert_eq!(store.snapshots.meta().clock_high_water, at(1000));
     assert!(store.snapshots.meta().clock_high_water > T0);
 }
