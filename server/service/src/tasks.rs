@@ -225,10 +225,14 @@ impl Service {
         reason: EndReason,
     ) -> Result<usize, ServiceError> {
         match self.read(|s| s.tasks.get(&id).cloned()) {
-            Some(task) if &task.node == caller.id() => match self.task_end(id, reason, None).await {
-                Err(ServiceError::TaskOver) => Ok(0),
-                other => other,
-            },
+            Some(task) if &task.node == caller.id() => {
+                // What an agent notices at the deadline or after it is a consequence of it.
+                let reason = if task.ends_at <= self.now() { EndReason::Deadline } else { reason };
+                match self.task_end(id, reason, None).await {
+                    Err(ServiceError::TaskOver) => Ok(0),
+                    other => other,
+                }
+            }
             _ => Ok(0),
         }
     }
