@@ -6,4 +6,5 @@ pub mod fakes;
 pub mod ledger_law;
 pub mod poll;
 pub mod postgres;
+pub mod signers;
 pub mod target_law;

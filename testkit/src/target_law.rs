@@ -33,6 +33,7 @@ impl Subject<'_> {
             workload: parse_spiffe_id("spiffe://example.org/agents/planner").expect("a SPIFFE ID"),
             user: None,
             params: Value::Null,
+            key: None,
             now: self.now,
             not_after: self.now.plus(Duration::from_secs(600)),
         }

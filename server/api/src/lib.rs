@@ -69,7 +69,7 @@ pub struct AuthorityView {
     pub created_at: proto_types::Timestamp,
     pub not_after: proto_types::Timestamp,
     /// Certificate (`x509`) or public key, PEM.
-    pub public_pem: String,
+    pub public: String,
 }
 
 impl Api {

@@ -195,8 +195,8 @@ async fn who(Path(name): Path<String>) -> Response {
 
 async fn authorities() -> Json<Value> {
     Json(json!({"authorities": [
-        {"id": "a", "use": "x509", "state": "active", "public_pem": "-----A-----"},
-        {"id": "b", "use": "x509", "state": "prepared", "public_pem": "-----B-----\n"}]}))
+        {"id": "a", "use": "x509", "state": "active", "public": "-----A-----"},
+        {"id": "b", "use": "x509", "state": "prepared", "public": "-----B-----\n"}]}))
 }
 
 #[tokio::test(flavor = "multi_thread")]
