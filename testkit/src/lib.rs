@@ -4,6 +4,7 @@
 
 pub mod fakes;
 pub mod ledger_law;
+pub mod openssh;
 pub mod poll;
 pub mod postgres;
 pub mod signers;
