@@ -9,6 +9,7 @@ mod masks;
 mod postgres;
 mod registry;
 mod secret_file;
+mod ssh;
 
 pub use document::{documents, parse_toml};
 pub use masks::{KNOWN_KINDS, mask_of};

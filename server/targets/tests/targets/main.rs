@@ -7,5 +7,6 @@ mod hostile;
 mod life;
 mod masks;
 mod revoke;
+mod ssh;
 mod tls;
 mod world;
