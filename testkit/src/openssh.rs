@@ -3,10 +3,10 @@
 //! Whoever runs the test is the one user who can log in: an unprivileged sshd cannot become another. It trusts the
 //! authorities that the test writes down and no key.
 
-use crate::poll;
+use crate::{poll, ports};
 use std::{
     fs,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::Duration,
@@ -34,7 +34,7 @@ impl SshdFixture {
         }
         fs::write(dir.path().join("ca.pub"), authorities).expect("write");
         keygen(&["-q", "-t", "ed25519", "-N", "", "-f", &dir.path().join("host").display().to_string()]);
-        let port = free_port();
+        let port = ports::free();
         fs::write(dir.path().join("sshd_config"), configuration(dir.path(), port)).expect("write");
         let process = Command::new(SSHD)
             .args(["-D", "-f"])
@@ -123,9 +123,4 @@ fn configuration(dir: &Path, port: u16) -> String {
          AuthorizedKeysFile none\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\nStrictModes no\n\
          PermitRootLogin yes\nLogLevel VERBOSE\n"
     )
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("its address").port()
 }

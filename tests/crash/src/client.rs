@@ -148,7 +148,7 @@ impl Connection {
             entry_id: ENTRY.into(),
             intent: intent.into(),
             grants: ROLES.iter().chain([&NEIGHBOUR]).map(ToString::to_string).collect(),
-            ttl_seconds: 600,
+            ttl_seconds: 3600,
             uid: 1000,
             csr: key.csr.clone(),
             ..StartTaskRequest::default()

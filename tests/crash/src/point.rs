@@ -132,6 +132,12 @@ impl Target for CrashTarget {
             Ok(issued)
         })
     }
+    fn mint<'a>(&'a self, request: &'a IssueRequest) -> Fut<'a, Result<Issued, IssueError>> {
+        self.inner.mint(request)
+    }
+    fn audiences(&self) -> Vec<String> {
+        self.inner.audiences()
+    }
     fn revoke<'a>(&'a self, lease: &'a Lease) -> Fut<'a, Result<Revoked, RevokeError>> {
         Box::pin(async move {
             let revoked = self.inner.revoke(lease).await?;

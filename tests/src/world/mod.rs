@@ -10,7 +10,6 @@ mod errand;
 mod http;
 mod layout;
 mod node;
-mod ports;
 mod server;
 mod task;
 mod token;
