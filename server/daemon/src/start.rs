@@ -281,7 +281,8 @@ fn api(
     rotator: &Arc<Rotator>,
     registry: &Arc<Registry>,
 ) -> Result<Api, StartError> {
-    let ports = VerifierPorts { join_tokens: Arc::new(StoredTokens(store.clone())) };
+    let ports =
+        VerifierPorts { join_tokens: Arc::new(StoredTokens(store.clone())), entropy: service.ports().entropy.clone() };
     let mut verifiers = Vec::new();
     let mut wrong = Vec::new();
     for (kind, section) in &config.node_attestors {

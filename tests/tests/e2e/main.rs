@@ -19,3 +19,4 @@ mod peers;
 mod policy;
 mod restarts;
 mod run;
+mod x509pop;
