@@ -5,9 +5,12 @@
 mod down;
 mod hang;
 mod kill;
+mod load;
 mod local;
+mod panic;
 mod planted;
 mod process;
 mod race;
 mod scan;
+mod signed;
 mod steps;
