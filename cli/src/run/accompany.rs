@@ -6,7 +6,7 @@ use super::{
     endpoints::Endpoints,
     failure::{self, note},
     obtain::{self, Obtained},
-    placement::{self, Rules},
+    placement::{self, Held, Rules},
     prepare::{Accompanied, Underway},
     process::Child,
     signals::{Signals, pass_on},
@@ -14,8 +14,8 @@ use super::{
     texts::Names,
 };
 use crate::agent_client::token::TokenError;
-use proto_types::Clock;
-use std::{future::Future, pin::Pin};
+use proto_types::{Clock, Timestamp};
+use std::{future::Future, mem, pin::Pin};
 
 /// CMD, executed.
 pub struct Running {
@@ -121,22 +121,29 @@ impl Running {
         ports: Ports<'_>,
     ) {
         let now = ports.clock.now();
+        let Obtained { answer, key } = match obtained {
+            Ok(obtained) => obtained,
+            Err(error) => return self.not_renewed(grant, &error, now),
+        };
         let held = &mut self.with.held[grant];
-        match obtained {
-            Ok(Obtained { answer, key }) => {
-                held.credential = answer.credential;
-                held.key = key;
-                self.with.renewals.renewed(grant, held.credential.expires_at, now);
-                if let Err(error) = self.replace(underway) {
-                    note(format!("a renewed credential cannot be put in place: {error}"));
-                }
-            }
+        let expires_at = answer.credential.expires_at;
+        let before = (mem::replace(&mut held.credential, answer.credential), mem::replace(&mut held.key, key));
+        match self.replace(underway) {
+            Ok(()) => self.with.renewals.renewed(grant, expires_at, now),
             Err(error) => {
-                let (role, expires_at) = (&held.role, held.credential.expires_at);
-                if self.with.renewals.failed(grant, expires_at, now) {
-                    note(format!("the credential for {role} has expired and could not be renewed: {error}"));
-                }
+                note(format!("a renewed credential cannot be put in place: {error}"));
+                // What is in place stays, and the other grants are not held up by this one.
+                let held = &mut self.with.held[grant];
+                (held.credential, held.key) = before;
+                self.not_renewed(grant, &*error, now);
             }
+        }
+    }
+
+    fn not_renewed(&mut self, grant: usize, why: &dyn std::error::Error, now: Timestamp) {
+        let Held { role, credential, .. } = &self.with.held[grant];
+        if self.with.renewals.failed(grant, credential.expires_at, now) {
+            note(format!("the credential for {role} has expired and could not be renewed: {why}"));
         }
     }
 
@@ -145,8 +152,9 @@ impl Running {
         let Accompanied { held, place, password_in_url, errand, .. } = &self.with;
         let (Some(dir), Some(endpoints)) = (underway.dir.as_mut(), &underway.endpoints) else { return Ok(()) };
         let names = Names { dir: dir.path(), errand };
-        let files = placement::plan(held, Rules { names, place: *place, password_in_url: *password_in_url })?.files;
-        endpoints.renew(held, names)?;
+        let rules = Rules { names, place: *place, password_in_url: *password_in_url };
+        let files = placement::plan(held, rules)?.files;
+        endpoints.renew(held, rules)?;
         Ok(dir.write(&files)?)
     }
 }

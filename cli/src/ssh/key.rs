@@ -11,6 +11,7 @@ use aws_lc_rs::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use proto_types::{Entropy, Secret};
+use zeroize::Zeroize;
 
 const ALGORITHM: &str = "ssh-ed25519";
 /// The type of a certificate for such a key (OpenSSH's PROTOCOL.certkeys).
@@ -35,9 +36,10 @@ pub enum CertificateError {
 
 impl SshKey {
     pub fn generate(entropy: &dyn Entropy) -> Result<Self, KeyRejected> {
-        let mut seed = [0u8; 32];
-        entropy.fill(&mut seed);
-        let seed = Secret::new(seed);
+        let mut random = [0u8; 32];
+        entropy.fill(&mut random);
+        let seed = Secret::new(random);
+        random.zeroize();
         Ok(Self { pair: Ed25519KeyPair::from_seed_unchecked(seed.expose())?, seed })
     }
 

@@ -87,11 +87,14 @@ impl Endpoints {
     }
 
     /// Puts what `held` holds now in the place of what it held before: whoever asks from now on gets all of it.
-    pub fn renew(&self, held: &[Held], names: Names<'_>) -> Result<(), PlacementError> {
+    pub fn renew(&self, held: &[Held], rules: Rules<'_>) -> Result<(), PlacementError> {
+        if rules.place == Place::Static {
+            return Ok(());
+        }
         let identities = identities(held)?;
         let mut fresh = Vec::new();
         for (grant, one) in held.iter().enumerate() {
-            for (variable, document) in documents(one, names)? {
+            for (variable, document) in documents(one, rules.names)? {
                 let served = self.loopback.iter().find(|s| s.grant == grant && s.variable == variable);
                 let served = served.ok_or_else(|| PlacementError::Unserved { role: one.role.clone() })?;
                 fresh.push((served, document));

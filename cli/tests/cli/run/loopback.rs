@@ -218,6 +218,30 @@ async fn static_placement_opens_no_port_and_writes_the_fields() {
 }
 
 #[tokio::test]
+async fn a_file_of_static_placement_is_renewed_too() {
+    let fake = Fake::start(Script { credential_ttl: Some(Duration::from_secs(3)), ..script() }).await;
+    let text = "first=$(cat $ERRAND_CRED_LAKE_DEPLOY_FILE); \
+                while [ \"$(cat $ERRAND_CRED_LAKE_DEPLOY_FILE)\" = \"$first\" ]; do sleep 0.05; done";
+    let args = ["run", "--place", "static", "--grant", "lake/deploy", "--", "sh", "-c", text];
+    let finished = finish(fake.errand(&args)).await;
+    assert_eq!((finished.status, finished.stderr.as_str()), (0, ""));
+}
+
+#[tokio::test]
+async fn a_renewal_that_cannot_be_put_in_place_leaves_what_is_there() {
+    let fake = Fake::start(Script { credential_ttl: Some(Duration::from_secs(6)), ..script() }).await;
+    let endpoint = Endpoint::of(&fake).await;
+    let mut broken = session("lake", "AKIA2");
+    broken.as_object_mut().unwrap().remove("session_token");
+    fake.script().credentials.insert("lake/deploy".into(), broken);
+    until("it was renewed in vain", SOON, || async { fake.seen().exchanges.len() > 1 }).await;
+    assert_eq!(endpoint.fetch().await["AccessKeyId"], "AKIA1");
+    fake.script().credentials.insert("lake/deploy".into(), session("lake", "AKIA3"));
+    until("it is tried again", SOON, || async { endpoint.fetch().await["AccessKeyId"] == "AKIA3" }).await;
+    endpoint.finish(&fake).await;
+}
+
+#[tokio::test]
 async fn as_aws_is_what_a_credential_process_prints_and_as_env_what_a_shell_evaluates() {
     let fake = Fake::start(script()).await;
     let finished = finish(fake.errand(&["exchange", "lake/deploy", "--as", "aws"])).await;

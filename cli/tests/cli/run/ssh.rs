@@ -43,8 +43,8 @@ async fn a_certificate_for_a_key_of_the_task_s_own_is_in_the_agent_and_nothing_o
 #[tokio::test]
 async fn a_server_admits_the_task_and_gets_no_use_of_the_agent_when_it_is_forwarded() {
     let fake = Fake::start(script()).await;
-    let ssh = ssh::client(fake.dir());
-    let text = format!("{ssh} 'echo admitted'; {} 'ssh-add -l 2>&1; echo $?'", ssh.replacen("ssh", "ssh -A", 1));
+    let (_server, there) = ssh::server(fake.dir()).await;
+    let text = format!("ssh {there} 'echo admitted'; ssh -A {there} 'ssh-add -l 2>&1; echo $?'");
     let finished = shell(&fake, &text).await;
     let expected = "admitted\nerror fetching identities: agent refused operation\n1\n";
     assert_eq!(finished.stdout, expected, "{}", finished.stderr);
@@ -53,7 +53,7 @@ async fn a_server_admits_the_task_and_gets_no_use_of_the_agent_when_it_is_forwar
 #[tokio::test]
 async fn nothing_but_user_authentication_is_signed_and_the_agent_is_not_changed() {
     let fake = Fake::start(script()).await;
-    let key = ssh::new_key(fake.dir(), "mine");
+    let key = ssh::new_key(fake.dir(), "mine").display().to_string();
     let text = format!(
         "ssh-add -L > task.pub; echo text > text; ssh-keygen -Y sign -f task.pub -n file text; echo sign=$?; \
          for args in -D -x '{key}' '-d task.pub'; do echo | SSH_ASKPASS=true ssh-add $args; echo $?; done; ssh-add -L | cmp - task.pub && echo same"
@@ -127,12 +127,11 @@ async fn a_certificate_that_expires_before_the_task_is_renewed_for_the_same_key(
 #[tokio::test]
 async fn static_placement_writes_a_private_key_and_its_certificate_beside_it() {
     let fake = Fake::start(script()).await;
-    let ssh = ssh::client(fake.dir());
+    let (_server, there) = ssh::server(fake.dir()).await;
     let text = format!(
         "echo \"[$SSH_AUTH_SOCK]\"; cd $ERRAND_DIR; stat -c '%a %n' *; ssh-keygen -y -f $ERRAND_CRED_BASTION_OPS_FILE; \
          ssh-keygen -L -f bastion.ops.key-cert.pub | grep -c 'ssh-ed25519-cert-v01@openssh.com user certificate'; \
-         {} 'echo admitted'",
-        ssh.replacen("ssh", "ssh -i $ERRAND_CRED_BASTION_OPS_FILE", 1)
+         ssh -i $ERRAND_CRED_BASTION_OPS_FILE {there} 'echo admitted'"
     );
     let args = ["run", "--place", "static", "--grant", "bastion/ops", "--", "sh", "-c", &text];
     let finished = finish(fake.errand(&args)).await;
@@ -146,7 +145,7 @@ async fn a_certificate_for_another_key_and_a_key_that_cannot_be_made_run_nothing
     let foreign = |fake: &Fake| {
         let key = ssh::new_key(fake.dir(), "foreign");
         let mut credential = ssh::bastion();
-        let line = std::fs::read_to_string(format!("{key}.pub")).unwrap();
+        let line = std::fs::read_to_string(key.with_extension("pub")).unwrap();
         credential["certificate"] = ssh::certificate(fake.dir(), line.trim_end()).into();
         fake.script().credentials.insert("bastion/ops".into(), credential);
     };
@@ -170,14 +169,14 @@ async fn exchange_prints_a_certificate_for_a_key_that_the_caller_names() {
     let key = ssh::new_key(fake.dir(), "id");
     let args = ["exchange", "bastion/ops", "--as", "ssh", "--key", "id.pub"];
     let finished = finish(fake.errand(&args)).await;
-    std::fs::write(format!("{key}-cert.pub"), &finished.stdout).unwrap();
+    std::fs::write(fake.dir().join("id-cert.pub"), &finished.stdout).unwrap();
     let shown = ssh::tool("ssh-keygen", &["-L", "-f", "id-cert.pub"], fake.dir());
     assert!(shown.contains("user certificate"), "{shown}");
     {
         let seen = fake.seen();
         let sent = key_of(&seen.exchanges[0].0).unwrap();
-        let own = std::fs::read_to_string(format!("{key}.pub")).unwrap();
-        assert_eq!(format!("{sent} test\n"), own, "without its comment");
+        let own = std::fs::read_to_string(key.with_extension("pub")).unwrap();
+        assert_eq!(format!("{sent} a comment\n"), own, "without its comment");
     }
     let keyless = finish(fake.errand(&["exchange", "bastion/ops", "--as", "ssh"])).await;
     assert_eq!((keyless.status, keyless.stdout.as_str()), (1, ""));
