@@ -129,3 +129,42 @@ async fn receive(stream: &mut UnixStream) -> Option<Vec<u8>> {
     let read = stream.take(length as u64).read_to_end(&mut message).await.ok()?;
     (read == length).then_some(message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_message_is_read_up_to_its_bound_and_what_announces_more_is_not_waited_for() {
+        for (announced, sent, read) in [
+            (1, 1, Some(1)),
+            (MAX_MESSAGE, MAX_MESSAGE, Some(MAX_MESSAGE)),
+            (MAX_MESSAGE + 1, MAX_MESSAGE + 1, None),
+            (u32::MAX as usize, 0, None),
+            (0, 0, None),
+        ] {
+            let (mut client, mut server) = UnixStream::pair().unwrap();
+            let length = u32::try_from(announced).unwrap().to_be_bytes();
+            let message = [&length[..], &vec![b'm'; sent]].concat();
+            let sending = async {
+                // A server that reads no further makes this fail, and should.
+                let _ = client.write_all(&message).await;
+                std::future::pending::<()>().await;
+            };
+            let received = tokio::select! {
+                biased;
+                received = receive(&mut server) => received,
+                () = sending => None,
+            };
+            assert_eq!(received.map(|m| m.len()), read, "{announced}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_cut_short_is_none() {
+        let (mut client, mut server) = UnixStream::pair().unwrap();
+        client.write_all(&[0, 0, 0, 2, b'm']).await.unwrap();
+        drop(client);
+        assert_eq!(receive(&mut server).await, None);
+    }
+}
