@@ -107,6 +107,12 @@ pub struct Entry {
     /// Seconds since the epoch after which the entry is pruned; 0 is never. It does not cap an SVID's life.
     #[serde(default)]
     pub expires_at: i64,
+    /// Agents get its X.509-SVID when a process asks for it, not before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disable_x509_svid_prefetch: bool,
+    /// Each of its JWT-SVIDs is for one call: agents keep none. (A `jti` has every one, asked for or not.)
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub jwt_svid_include_jti: bool,
     /// Set by the server; grows by one with each change.
     #[serde(default)]
     pub revision: u64,
