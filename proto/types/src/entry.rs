@@ -68,6 +68,8 @@ pub enum EntryError {
     DnsName(String),
     #[error("a hint has at most 1024 bytes")]
     Hint,
+    #[error("an entry whose SVID is stored has selectors of one type, and this one has `{0}` and `{1}`")]
+    StoredBy(String, String),
     #[error("a TTL is between 0 (the server's default) and 1 year")]
     Ttl,
     #[error("the parent `{0}` is not this trust domain's server or one of its agents or node aliases")]
@@ -153,6 +155,11 @@ impl Entry {
         // Deserialised selectors have not passed the constructor.
         for s in &self.selectors {
             Selector::new(s.kind.clone(), s.value.clone())?;
+        }
+        // Each store of SVIDs reads the selectors of its own type.
+        let first = &self.selectors[0];
+        if let Some(other) = self.selectors.iter().find(|s| self.store_svid && s.kind != first.kind) {
+            return Err(EntryError::StoredBy(first.kind.clone(), other.kind.clone()));
         }
         self.selectors.sort();
         self.selectors.dedup();

@@ -131,6 +131,10 @@ impl<S: Clone> IdentityCache<S> {
     fn put(&mut self, entry: Entry, now: Timestamp) {
         let version = self.tick();
         let id = entry.id.clone();
+        // It is for a store of SVIDs, and no workload's over a socket.
+        if entry.store_svid {
+            return self.delete(&id);
+        }
         let Some(slot) = self.slots.get_mut(&id) else {
             let streams = self.streams.concerned(&entry.selectors);
             self.index.insert(&id, &entry.selectors);

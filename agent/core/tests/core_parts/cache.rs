@@ -212,6 +212,19 @@ fn an_entry_that_is_not_prefetched_is_fetched_when_a_stream_wants_it() {
 }
 
 #[test]
+fn an_entry_for_a_store_of_svids_is_nobodys_on_a_socket() {
+    let mut c = cache(Limits::default());
+    let plain = entry("a", &["unix:uid:1"]);
+    let stored = Entry { store_svid: true, ..plain.clone() };
+    c.apply(Update::Snapshot(vec![stored.clone()]), at(0)).unwrap();
+    assert!(c.matching(&selectors(&["unix:uid:1"])).is_empty() && c.due(at(0), 9).is_empty());
+    c.apply(Update::Put(plain), at(0)).unwrap();
+    assert_eq!(c.matching(&selectors(&["unix:uid:1"])).len(), 1);
+    c.apply(Update::Put(stored), at(0)).unwrap();
+    assert!(c.matching(&selectors(&["unix:uid:1"])).is_empty());
+}
+
+#[test]
 fn more_entries_than_the_limit_change_nothing() {
     let mut c = cache(Limits { entries: 1, ..Limits::default() });
     c.apply(Update::Put(entry("a", &["unix:uid:7"])), at(0)).unwrap();
