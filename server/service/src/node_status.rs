@@ -26,7 +26,11 @@ impl Service {
             if node.version == version {
                 return Ok(());
             }
-            let new = Node { version: version.into(), ..(*node).clone() };
+            let mut new = Node { version: version.into(), ..(*node).clone() };
+            // Said with the renewed SVID: this write adopts it, and the adoption under way finds that done.
+            if new.next_serial.as_deref() == Some(caller.serial()) {
+                (new.serial, new.next_serial) = (caller.serial().into(), None);
+            }
             let unit = Commit::of(node_record(&new, "node.updated", self.now()))
                 .when(caller.guard())
                 .when(as_read(&node))
@@ -41,7 +45,7 @@ impl Service {
     }
 
     /// Waits until memory has passed everything that is committed now.
-    async fn follow_all(&self) {
+    pub(crate) async fn follow_all(&self) {
         let size = *self.inner.ports.feed.size().borrow();
         if let Some(last) = size.checked_sub(1) {
             self.follow_to(Position(last)).await;

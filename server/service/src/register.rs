@@ -33,10 +33,13 @@ impl Service {
         match self.commit_and_follow(unit).await {
             Ok(_) => Ok(Created::New(Arc::new(entry))),
             // Somebody else was faster with the same entry: to this caller it exists.
-            Err(ServiceError::Conflict(why)) => match self.read(|s| s.entries.similar(&entry).cloned()) {
-                Some(same) => Ok(Created::Exists(same)),
-                None => Err(ServiceError::Conflict(why)),
-            },
+            Err(ServiceError::Conflict(why)) => {
+                self.follow_all().await;
+                match self.read(|s| s.entries.similar(&entry).cloned()) {
+                    Some(same) => Ok(Created::Exists(same)),
+                    None => Err(ServiceError::Conflict(why)),
+                }
+            }
             Err(e) => Err(e),
         }
     }

@@ -39,6 +39,8 @@ const MAX_OPEN_MESSAGE: usize = 128 * 1024;
 pub(crate) struct Limits {
     attest: DefaultKeyedRateLimiter<IpAddr>,
     status: DefaultKeyedRateLimiter<IpAddr>,
+    /// Records of denials, by who was denied: a verified identity or a uid.
+    denials: DefaultKeyedRateLimiter<String>,
 }
 
 impl Default for Limits {
@@ -47,6 +49,7 @@ impl Default for Limits {
         Self {
             attest: RateLimiter::keyed(Quota::per_second(rate(1)).allow_burst(rate(20))),
             status: RateLimiter::keyed(Quota::per_second(rate(10))),
+            denials: RateLimiter::keyed(Quota::per_second(rate(1)).allow_burst(rate(60))),
         }
     }
 }
@@ -54,21 +57,24 @@ impl Default for Limits {
 impl Limits {
     /// Whether this address may attest now.
     fn may_attest(&self, ip: Option<IpAddr>) -> bool {
-        admits(&self.attest, ip)
+        ip.is_none_or(|ip| within(&self.attest, &subnet(ip)))
     }
     /// Whether an agent of this address may say now what it is.
     fn may_post_status(&self, ip: Option<IpAddr>) -> bool {
-        admits(&self.status, ip)
+        ip.is_none_or(|ip| within(&self.status, &subnet(ip)))
+    }
+    /// Whether one more denial of this caller goes into the journal.
+    fn may_leave_a_denial(&self, who: &String) -> bool {
+        within(&self.denials, who)
     }
 }
 
-/// Known addresses are bounded: idle ones are forgotten.
-fn admits(limiter: &DefaultKeyedRateLimiter<IpAddr>, ip: Option<IpAddr>) -> bool {
-    let Some(ip) = ip else { return true };
+/// Known keys are bounded: idle ones are forgotten.
+fn within<K: Clone + Eq + std::hash::Hash>(limiter: &DefaultKeyedRateLimiter<K>, key: &K) -> bool {
     if limiter.len() > 10_000 {
         limiter.retain_recent();
     }
-    limiter.check_key(&subnet(ip)).is_ok()
+    limiter.check_key(key).is_ok()
 }
 
 /// IPv6 hosts own a /64: one key for all of it.
@@ -89,12 +95,21 @@ pub(crate) fn admin(api: &Api) -> Router {
         .add_service(HealthServer::new(health::Service(api.clone())).max_decoding_message_size(MAX_OPEN_MESSAGE))
         .add_service(DebugServer::new(debug::Service(api.clone())).max_decoding_message_size(MAX_OPEN_MESSAGE))
         .into_axum_router()
+        .layer(axum::middleware::from_fn(asked))
 }
 
 /// The services of the gRPC port: the SPIRE services, and what agents need.
 pub(crate) fn node(api: &Api) -> Router {
     let node = NodeServer::new(node::Service(api.clone())).max_decoding_message_size(MAX_MESSAGE);
-    spire(api).add_service(node).into_axum_router().layer(axum::middleware::from_fn_with_state(api.clone(), known))
+    let known = axum::middleware::from_fn_with_state(api.clone(), known);
+    spire(api).add_service(node).into_axum_router().layer(axum::middleware::from_fn(asked)).layer(known)
+}
+
+/// Says to the service which of its methods is called.
+async fn asked(mut request: axum::extract::Request, next: Next) -> Response {
+    let method = caller::Asked(request.uri().path().to_string());
+    request.extensions_mut().insert(method);
+    next.run(request).await
 }
 
 /// Before a byte of a message is decoded: without a certificate there is attestation and the bundle, and nothing else.
