@@ -166,8 +166,8 @@ async fn agents_are_found_by_what_is_known_of_them() {
         found.into_iter().map(|a| a.id.unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(ids(F::default()).await.len(), 2);
-    assert_eq!(ids(F { by_banned: Some(false), ..F::default() }).await, [good.id.clone()]);
-    assert_eq!(ids(F { by_banned: Some(true), ..F::default() }).await, [bad.id.clone()]);
+    assert_eq!(ids(F { by_banned: Some(false), ..F::default() }).await, std::slice::from_ref(&good.id));
+    assert_eq!(ids(F { by_banned: Some(true), ..F::default() }).await, std::slice::from_ref(&bad.id));
     assert_eq!(ids(F { by_can_reattest: Some(true), ..F::default() }).await, []);
     assert_eq!(ids(F { by_attestation_type: "x509pop".into(), ..F::default() }).await, []);
     assert_eq!(ids(F { by_attestation_type: "join_token".into(), ..F::default() }).await.len(), 2);

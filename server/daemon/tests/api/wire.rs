@@ -13,22 +13,6 @@ use tonic::Code;
 /// One HTTP/2 connection.
 pub struct Wire(SendRequest<Full<Bytes>>);
 
-/// What came of one call: the first of a message, or a status.
-#[derive(Debug)]
-pub enum Outcome {
-    Message(Bytes),
-    Status(Code, String),
-}
-
-impl Outcome {
-    pub fn code(&self) -> Code {
-        match self {
-            Self::Message(_) => Code::Ok,
-            Self::Status(code, _) => *code,
-        }
-    }
-}
-
 /// A message with the five bytes that stand before it.
 pub fn framed(message: &[u8]) -> Vec<u8> {
     let length = u32::try_from(message.len()).unwrap();
@@ -43,13 +27,10 @@ impl Wire {
         Self(sender)
     }
 
-    /// Calls `/service/method` with this body and these headers besides.
-    pub async fn call(&mut self, path: &str, body: Vec<u8>, headers: &[(&str, &str)]) -> Outcome {
+    /// Calls `/service/method` with this body.
+    pub async fn call(&mut self, path: &str, body: Vec<u8>) -> Code {
         let mut request = Request::post(format!("http://errand-server/{path}"));
         request = request.header("content-type", "application/grpc").header("te", "trailers");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
         let request = request.body(Full::new(body.into())).unwrap();
         self.0.ready().await.unwrap();
         let answer = async { outcome(self.0.send_request(request).await.unwrap()).await };
@@ -57,26 +38,20 @@ impl Wire {
     }
 }
 
-async fn outcome(response: http::Response<Incoming>) -> Outcome {
+/// `Ok` as soon as there is a message: what streams need not end.
+async fn outcome(response: http::Response<Incoming>) -> Code {
     let (head, mut body) = response.into_parts();
     if head.headers.contains_key("grpc-status") {
         return status(&head.headers);
     }
     if head.status != http::StatusCode::OK {
         // How gRPC reads a plain HTTP status.
-        let code = if head.status == http::StatusCode::NOT_FOUND { Code::Unimplemented } else { Code::Unknown };
-        return Outcome::Status(code, head.status.to_string());
+        return if head.status == http::StatusCode::NOT_FOUND { Code::Unimplemented } else { Code::Unknown };
     }
-    while let Some(frame) = body.frame().await {
-        match frame.unwrap().into_data() {
-            Ok(data) => return Outcome::Message(data),
-            Err(frame) => return status(frame.trailers_ref().unwrap()),
-        }
-    }
-    panic!("the answer ends without a status");
+    let first = body.frame().await.expect("the answer ends without a status").unwrap();
+    first.trailers_ref().map_or(Code::Ok, status)
 }
 
-fn status(headers: &HeaderMap) -> Outcome {
-    let text = |name| headers.get(name).map(|v| v.to_str().unwrap().to_string()).unwrap_or_default();
-    Outcome::Status(Code::from_i32(text("grpc-status").parse().unwrap()), text("grpc-message"))
+fn status(headers: &HeaderMap) -> Code {
+    Code::from_i32(headers["grpc-status"].to_str().unwrap().parse().unwrap())
 }
