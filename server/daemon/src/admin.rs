@@ -65,6 +65,11 @@ impl Admin for Operators {
         })
     }
 
+    fn chain(&self) -> Vec<Vec<u8>> {
+        let own = self.rotator.identity.load();
+        own.iter().flat_map(|key| key.cert.iter().map(|der| der.to_vec())).collect()
+    }
+
     fn authorities(&self, key_use: Option<KeyUse>) -> Vec<AuthorityView> {
         let keyring = &self.rotator.keyring;
         let public = |id: &str, key_use: KeyUse| match key_use {

@@ -83,7 +83,11 @@ impl From<CommitError> for ServiceError {
                 Guard::NodeSerial(..) => Self::AgentNotActive,
                 Guard::Unclaimed(_) => Self::Conflict("this was used before; it is good once".into()),
                 Guard::TargetAt(..) => Self::Conflict("the target is being changed; try again in a moment".into()),
-                Guard::EntryAt(..) | Guard::EntryUnique(..) | Guard::LeaseIn(..) | Guard::Fence(..) => {
+                Guard::NodeAs(..)
+                | Guard::EntryAt(..)
+                | Guard::EntryUnique(..)
+                | Guard::LeaseIn(..)
+                | Guard::Fence(..) => {
                     Self::Conflict("somebody else changed it in the meantime; look at it again and retry".into())
                 }
             },

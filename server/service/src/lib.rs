@@ -10,6 +10,7 @@ mod exchange;
 mod follow;
 mod issue;
 mod leases;
+mod node_status;
 mod node_view;
 mod policies;
 mod reconcile;

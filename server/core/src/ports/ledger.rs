@@ -36,6 +36,9 @@ pub enum Guard {
     TargetAt(String, u64),
     /// The node's row exists, is not banned, and this serial (lowercase hex) is its current or next one.
     NodeSerial(SpiffeId, String),
+    /// The node's row exists, is not banned, and holds exactly this current serial and this next one: what is written
+    /// over it was read from it.
+    NodeAs(SpiffeId, String, Option<String>),
     /// The singleton job is still held at this epoch.
     Fence(&'static str, Epoch),
 }

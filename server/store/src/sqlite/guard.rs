@@ -47,6 +47,10 @@ pub fn holds(conn: &Connection, guard: &Guard, now: Timestamp) -> Result<bool> {
             let sql = "SELECT 1 FROM node WHERE id = ?1 AND banned = 0 AND ?2 IN (serial, next_serial)";
             exists(conn.prepare_cached(sql)?, params![id.to_string(), serial])
         }
+        Guard::NodeAs(id, serial, next) => {
+            let sql = "SELECT 1 FROM node WHERE id = ?1 AND banned = 0 AND serial = ?2 AND next_serial IS ?3";
+            exists(conn.prepare_cached(sql)?, params![id.to_string(), serial, next])
+        }
         Guard::Fence(job, epoch) => {
             // A job that nobody ever held stands at 0.
             let sql = "SELECT coalesce((SELECT epoch FROM job WHERE name = ?1), 0) = ?2";
