@@ -11,6 +11,11 @@ pub fn spiffe_id(text: &str) -> Result<SpiffeId, String> {
     id::parse_spiffe_id(text).map_err(|e| e.to_string())
 }
 
+/// A workload, or `ID/*` for every one below.
+pub fn workload(text: &str) -> Result<String, String> {
+    proto_types::hold::WorkloadPattern::parse(text).map(|p| p.as_str().into()).map_err(|e| e.to_string())
+}
+
 pub fn selector(text: &str) -> Result<Selector, String> {
     Selector::parse(text).map_err(|e| e.to_string())
 }

@@ -11,6 +11,7 @@ mod deploy;
 mod dev;
 mod entries;
 mod exchange;
+mod holds;
 mod journal;
 mod layers;
 mod masks;

@@ -1,6 +1,7 @@
 //! `/v1`: what operators, frameworks and the console read and do, as JSON. The same shapes as the command line prints.
 
 mod authorities;
+mod holds;
 mod journal;
 mod leases;
 mod policies;
@@ -29,6 +30,7 @@ pub(crate) fn router(api: Api) -> Router {
         .merge(server::routes())
         .merge(tasks::routes())
         .merge(leases::routes())
+        .merge(holds::routes())
         .merge(targets::routes())
         .merge(policies::routes())
         .merge(journal::routes())
