@@ -7,6 +7,7 @@
 mod attest;
 mod error;
 mod exchange;
+mod explain;
 mod follow;
 mod holds;
 mod issue;
@@ -23,6 +24,7 @@ mod tasks;
 pub use attest::{AgentCaller, Attested, NewAgent};
 pub use error::ServiceError;
 pub use exchange::{ExchangeCaller, Exchanged};
+pub use explain::{Assumed, Explained, Hypothesis, Path};
 pub use follow::Change;
 pub use holds::MadeHold;
 pub use issue::{IssuedJwt, IssuedX509};

@@ -11,6 +11,7 @@ mod deploy;
 mod dev;
 mod entries;
 mod exchange;
+mod explain;
 mod holds;
 mod journal;
 mod layers;
