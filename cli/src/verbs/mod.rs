@@ -8,6 +8,7 @@ mod completions;
 mod doctor;
 mod entry;
 mod files;
+mod hold;
 mod journal;
 mod lease;
 mod mint;
@@ -118,6 +119,7 @@ enum Verb {
     Policy(policy::PolicyCommand),
     Task(task::TaskCommand),
     Lease(lease::LeaseCommand),
+    Hold(hold::HoldCommand),
     Who(who::WhoArgs),
     Journal(journal::JournalCommand),
     Doctor(doctor::DoctorArgs),
@@ -171,6 +173,7 @@ async fn operator(verb: Verb, ctx: &Ctx) -> Result<i32> {
         Verb::Policy(c) => policy::run(c, ctx).await,
         Verb::Task(c) => task::run(c, ctx).await,
         Verb::Lease(c) => lease::run(c, ctx).await,
+        Verb::Hold(c) => hold::run(c, ctx).await,
         Verb::Who(c) => who::run(c, ctx).await,
         Verb::Journal(c) => journal::run(c, ctx).await,
         Verb::Doctor(c) => doctor::run(c, ctx).await,

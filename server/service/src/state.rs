@@ -3,10 +3,12 @@
 
 use crate::{TargetBuilder, follow::Change};
 use proto_types::{
-    Entry, EntryId, Lease, LeaseId, LeaseState, Node, PolicyDoc, Record, SpiffeId, TargetDoc, Task, TaskId, Timestamp,
+    Entry, EntryId, Hold, Lease, LeaseId, LeaseState, Node, PolicyDoc, Record, SpiffeId, TargetDoc, Task, TaskId,
+    Timestamp, hold::Stopped,
 };
 use server_core::{
     entry::EntryIndex,
+    hold::Holds,
     lease::next_due,
     ports::{Snapshot, Target, TargetProblem},
 };
@@ -46,6 +48,7 @@ pub struct State {
     /// Audiences that targets take tokens of ours for, each with those targets.
     pub audiences: HashMap<String, BTreeSet<String>>,
     pub policies: BTreeMap<String, PolicyDoc>,
+    pub holds: Holds,
 }
 
 impl State {
@@ -71,6 +74,9 @@ impl State {
         }
         for doc in snapshot.policies {
             state.policies.insert(doc.id.clone(), doc);
+        }
+        for hold in snapshot.holds {
+            state.holds.put(hold);
         }
         state
     }
@@ -116,9 +122,30 @@ impl State {
                 }
                 Some(Change::Policy)
             }
+            "hold" => {
+                let hold = server_core::hold::from_record(record)?;
+                if verb == "released" {
+                    self.holds.remove(hold.id);
+                } else {
+                    self.holds.put(hold);
+                }
+                Some(Change::Hold)
+            }
             "authority" => Some(Change::Bundle),
             _ => None,
         }
+    }
+
+    /// What the node is entitled to and no hold keeps from it.
+    pub fn earned(&self, node: &Node) -> Vec<Arc<Entry>> {
+        let mut earned = self.entries.earned(node);
+        earned.retain(|e| self.hold_on_entry(node, e).is_none());
+        earned
+    }
+
+    /// The hold that keeps this node from the identity of this entry.
+    pub fn hold_on_entry(&self, node: &Node, entry: &Entry) -> Option<&Arc<Hold>> {
+        self.holds.on(&Stopped::workload(&entry.spiffe_id).on(&node.id))
     }
 
     fn apply_entry(&mut self, record: &Record, verb: &str) -> Option<Change> {

@@ -11,6 +11,8 @@ mod deploy;
 mod dev;
 mod entries;
 mod exchange;
+mod explain;
+mod holds;
 mod journal;
 mod layers;
 mod masks;

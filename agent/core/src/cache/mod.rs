@@ -8,6 +8,7 @@
 
 mod expiring;
 mod index;
+mod near;
 mod slot;
 
 pub use expiring::{Expiring, JwtCache, JwtKey, Lookup};

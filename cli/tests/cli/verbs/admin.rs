@@ -99,6 +99,7 @@ fn http(shared: Arc<Shared>) -> Router {
         .route("/v1/who/{name}", get(who))
         .route("/v1/authorities", get(authorities))
         .route("/v1/authorities/{id}/activate", post(|Path(id): Path<String>| async move { Json(json!({"id": id})) }))
+        .merge(super::holds::routes())
         .layer(axum::middleware::from_fn_with_state(shared.clone(), note))
         .with_state(shared)
 }
@@ -208,8 +209,8 @@ async fn lists_follow_next_and_stop_at_the_limit() {
     assert_eq!(some.json()["next"], "5");
     assert_eq!(count(some), 5);
     fake.asked();
-    fake.run(&["task", "list", "--live", "--workload", "spiffe://example.org/a&b", "--limit", "2"]).ok();
-    assert_eq!(fake.asked(), ["GET /v1/tasks?workload=spiffe%3A%2F%2Fexample.org%2Fa%26b&live=true&limit=2"]);
+    fake.run(&["task", "list", "--live", "--user", "a&b@example.org", "--limit", "2"]).ok();
+    assert_eq!(fake.asked(), ["GET /v1/tasks?user=a%26b%40example.org&live=true&limit=2"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

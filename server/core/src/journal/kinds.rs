@@ -39,6 +39,8 @@ pub const KINDS: &[(&str, &str)] = &[
     ("target.deleted", "A target was removed."),
     ("policy.applied", "A policy was added or changed; `detail` is the whole document."),
     ("policy.deleted", "A policy was removed."),
+    ("hold.created", "An operator stopped a workload, user, target, node or everything; `detail` is the whole hold."),
+    ("hold.released", "An operator lifted a hold; `detail` is the hold as it stood."),
     ("bundle.changed", "What this trust domain publishes changed."),
     ("access.denied", "A known caller asked for what it has no right to."),
 ];

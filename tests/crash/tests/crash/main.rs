@@ -4,6 +4,7 @@
 
 mod down;
 mod hang;
+mod hold;
 mod kill;
 mod load;
 mod local;

@@ -228,7 +228,7 @@ impl Api_ for Service {
 
 impl Service {
     fn authorized(&self, caller: &server_service::AgentCaller) -> Vec<Arc<Entry>> {
-        let earned = self.0.service.read(|s| s.entries.earned(caller.node()));
+        let earned = self.0.service.read(|s| s.earned(caller.node()));
         earned.into_iter().filter(|e| !is_for_nodes(e)).collect()
     }
 }
