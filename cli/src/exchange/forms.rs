@@ -36,7 +36,18 @@ pub struct NoForm {
 const VALUE_INSTEAD_OF_FILE: [(&str, &str, &str); 1] = [("PGPASSFILE", "password", "PGPASSWORD")];
 
 /// Files that only say what other variables say too.
-const SAID_OTHERWISE: [&str; 1] = ["PGSERVICEFILE"];
+const SAID_OTHERWISE: [&str; 2] = ["PGSERVICEFILE", "AWS_CONFIG_FILE"];
+
+/// Variables that name an endpoint, and the variables and fields that say what it would answer: an endpoint lives as long
+/// as a command that `errand run` started.
+const VALUES_INSTEAD_OF_ENDPOINT: [(&str, [(&str, &str); 3]); 1] = [(
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    [
+        ("AWS_ACCESS_KEY_ID", "access_key_id"),
+        ("AWS_SECRET_ACCESS_KEY", "secret_access_key"),
+        ("AWS_SESSION_TOKEN", "session_token"),
+    ],
+)];
 
 /// The text, with its last line ended.
 pub fn render(answer: &Answer, form: Form) -> Result<Secret<String>, NoForm> {
@@ -56,6 +67,9 @@ pub fn render(answer: &Answer, form: Form) -> Result<Secret<String>, NoForm> {
 fn env(credential: &CredentialInfo) -> Option<String> {
     let mut lines = Vec::new();
     for placement in &credential.placement {
+        if let Placement::LoopbackHttp { variable, .. } = placement {
+            lines.extend(values_of_endpoint(variable, credential));
+        }
         let Placement::Env { name, value } = placement else { continue };
         if !value.contains(DIR) {
             let value = password_url(value, credential).unwrap_or_else(|| value.clone());
@@ -67,6 +81,12 @@ fn env(credential: &CredentialInfo) -> Option<String> {
         }
     }
     (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+fn values_of_endpoint(variable: &str, credential: &CredentialInfo) -> Vec<String> {
+    let known = VALUES_INSTEAD_OF_ENDPOINT.iter().find(|(endpoint, _)| *endpoint == variable);
+    let values = known.into_iter().flat_map(|(_, values)| values);
+    values.filter_map(|(name, of)| Some(export(name, field(credential, of)?))).collect()
 }
 
 /// Variables that name a file and have no value to stand for it: what a program may miss in the `env` form.
@@ -166,6 +186,24 @@ mod tests {
         let text = render(&answer(credential(three)), Form::Aws).unwrap();
         let document: Value = serde_json::from_str(text.expose()).unwrap();
         assert_eq!((&document["Version"], &document["Expiration"]), (&json!(1), &json!("2026-01-01T00:00:00Z")));
+    }
+
+    #[test]
+    fn what_an_endpoint_would_answer_is_said_in_variables() {
+        let placement = json!([
+            { "type": "loopback_http", "variable": "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+              "token_file_variable": "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "body": {} },
+            { "type": "env", "name": "AWS_REGION", "value": "eu-west-1" },
+            { "type": "env", "name": "AWS_CONFIG_FILE", "value": "${DIR}/aws_config" },
+        ]);
+        let fields =
+            json!({ "placement": placement, "access_key_id": "A", "secret_access_key": "B", "session_token": "C" });
+        let answer = answer(credential(fields));
+        let text = render(&answer, Form::Env).unwrap();
+        let wanted = "export AWS_ACCESS_KEY_ID='A'\nexport AWS_SECRET_ACCESS_KEY='B'\nexport AWS_SESSION_TOKEN='C'\n\
+                      export AWS_REGION='eu-west-1'\n";
+        assert_eq!(text.expose(), wanted);
+        assert!(missing_in_env(&answer.credential).is_empty());
     }
 
     #[test]

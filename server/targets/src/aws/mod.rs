@@ -19,13 +19,17 @@ mod subject;
 mod xml;
 
 use config::Config;
-use http::{Client, LONGEST_CALL};
+use http::Client;
 use proto_types::{CredentialName, Fut, Lease, Revocability, TargetDoc};
 use server_core::ports::{
     Durable, IssueError, IssueRequest, Issued, KindContext, Making, Mask, Missing, RevokeError, Revoked, RoleLimits,
     Target, TargetKind, TargetProblem,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+/// A session is counted from when the STS makes it: a commit and a call later than it was granted. Without this much
+/// more, a role with the shortest of sessions would never have one.
+const LATITUDE: Duration = Duration::from_secs(30);
 
 /// The kind.
 pub(crate) struct Aws;
@@ -72,8 +76,7 @@ impl Target for AwsTarget {
         Some(RoleLimits {
             making: Making::Created,
             key: None,
-            // A session is counted from when it is made, which may be a call later than it was granted.
-            max_ttl: role.session_duration + LONGEST_CALL,
+            max_ttl: role.session_duration + LATITUDE,
             revocability: Revocability::TtlOnly,
             token_type: issue::TOKEN_TYPE,
         })
