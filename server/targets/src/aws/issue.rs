@@ -41,7 +41,8 @@ pub(super) async fn issue(aws: &AwsTarget, request: &IssueRequest) -> Result<Iss
     Ok(Issued {
         fields: placement::fields(config, role, &session, not_after),
         placement: placement::placement(config, &request.role),
-        handle: serde_json::json!({ "access_key_id": session.access_key_id, "role_arn": role.arn.as_str() }),
+        // What the target's log names a session by; no secret without the other half.
+        handle: serde_json::json!({ "serial": session.access_key_id, "role_arn": role.arn.as_str() }),
         access_token: session.session_token,
         token_type: TOKEN_TYPE,
         not_after,
