@@ -90,21 +90,28 @@ struct House {
 
 impl House {
     fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        let mut params = CertificateParams::new(Vec::<String>::new()).expect("valid by construction");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
+        let key = KeyPair::generate().expect("valid by construction");
+        let pem = params.self_signed(&key).expect("valid by construction").pem();
         Self { ca: Issuer::new(params, key), pem }
     }
 
     fn server(&self, name: &str) -> Arc<ServerConfig> {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new([name.to_string()]).unwrap();
-        let cert = params.signed_by(&key, &self.ca).unwrap();
+        let key = KeyPair::generate().expect("valid by construction");
+        let params = CertificateParams::new([name.to_string()]).expect("valid by construction");
+        let cert = params.signed_by(&key, &self.ca).expect("valid by construction");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        Arc::new(builder.with_no_client_auth().with_single_cert(vec![cert.der().clone()], key).unwrap())
+        let builder = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("valid by construction");
+        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("valid by construction");
+        Arc::new(
+            builder
+                .with_no_client_auth()
+                .with_single_cert(vec![cert.der().clone()], key)
+                .expect("valid by construction"),
+        )
     }
 }
 

@@ -8,11 +8,11 @@ use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 
 /// Runs `script`; the calls of `aws`, word by word.
 fn run(script: &str) -> Vec<Vec<String>> {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a directory");
     let tool = |name: &str, text: &str| {
         let path = dir.path().join(name);
-        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("a file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
     };
     let log = dir.path().join("log");
     // A role is not there yet: `get-role` fails.
@@ -25,10 +25,10 @@ fn run(script: &str) -> Vec<Vec<String>> {
     );
     tool("errand", "[ \"$*\" = 'issuer show' ] && echo https://errand.example.org/td");
     let path = format!("{}:/usr/bin:/bin", dir.path().display());
-    let ran = Command::new("sh").arg("-c").arg(script).env("PATH", path).output().unwrap();
+    let ran = Command::new("sh").arg("-c").arg(script).env("PATH", path).output().expect("a shell runs");
     assert!(ran.status.success(), "{}\n{script}", String::from_utf8_lossy(&ran.stderr));
     let words = |line: &str| line.split_terminator('\0').map(String::from).collect();
-    fs::read_to_string(log).unwrap().lines().map(words).collect()
+    fs::read_to_string(log).expect("aws was called").lines().map(words).collect()
 }
 
 fn after<'a>(call: &'a [String], flag: &str) -> &'a str {
