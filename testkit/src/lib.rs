@@ -9,4 +9,5 @@ pub mod poll;
 pub mod ports;
 pub mod postgres;
 pub mod signers;
+pub mod sts;
 pub mod target_law;

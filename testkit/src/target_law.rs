@@ -117,6 +117,40 @@ pub async fn holds_for_minted(subject: &Subject<'_>, key: impl Fn() -> Option<St
     }
 }
 
+/// Every clause for a kind whose credentials are created elsewhere, end by themselves and leave nothing to find. `life` is
+/// long enough for one.
+pub async fn holds_for_sessions(subject: &Subject<'_>, life: Duration) {
+    roles_are_the_declared_ones(subject);
+    let limits = subject.target.role(subject.role).expect("the role is declared");
+    assert_eq!((limits.making, limits.revocability), (Making::Created, Revocability::TtlOnly));
+    assert_eq!(limits.key, None);
+    let request = || IssueRequest { not_after: subject.now.plus(life), ..subject.request() };
+
+    let good = request();
+    let issued = subject.target.issue(&durable(), &good).await.expect("issued");
+    assert!(issued.not_after <= good.not_after && issued.not_after > good.now);
+    assert!(!issued.handle.to_string().contains(issued.access_token.expose().as_str()), "a handle is never a secret");
+    assert_eq!(issued.token_type, limits.token_type);
+    let other = subject.target.issue(&durable(), &request()).await.expect("another is issued");
+    assert_ne!(other.access_token.expose(), issued.access_token.expose(), "no credential is made twice");
+
+    assert_eq!(subject.target.scan(&CredentialName::prefix(subject.store_id), None).await, Ok(Vec::new()));
+    for handle in [issued.handle, Value::Null] {
+        let lease = subject.lease(&good, handle);
+        for _ in 0..2 {
+            let until = lease.expires_at;
+            assert_eq!(subject.target.revoke(&lease).await, Ok(Revoked::Lingers { until }), "true to its word");
+        }
+    }
+    refused(subject.target.mint(&good).await.err());
+    let elsewhere = IssueRequest { role: "no-such-role".into(), ..request() };
+    refused(subject.target.issue(&durable(), &elsewhere).await.err());
+    let name = CredentialName::of("zzzzz", LeaseId::new(OsEntropy.uuid_v7(subject.now)));
+    let foreign = IssueRequest { name, ..request() };
+    refused(subject.target.issue(&durable(), &foreign).await.err());
+    assert!(subject.target.revoke(&subject.lease(&foreign, Value::Null)).await.is_err());
+}
+
 fn refused(error: Option<IssueError>) {
     assert!(matches!(error, Some(IssueError::Refused { .. })), "{error:?}");
 }

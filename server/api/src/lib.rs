@@ -93,9 +93,10 @@ impl Api {
         Self { before_reply: hook, ..self }
     }
 
-    /// The admin socket: the registration and node APIs, and `/v1` for everything else.
+    /// The admin socket: the registration and node APIs, `/v1` for everything else, and the public documents, to be
+    /// published where the server itself is not reached.
     pub fn admin_router(&self) -> Router {
-        grpc::admin(self).merge(http::v1::router(self.clone()))
+        grpc::admin(self).merge(http::v1::router(self.clone())).merge(http::discovery::router(self.clone()))
     }
     /// The gRPC port: agents, and administrators by mTLS.
     pub fn node_router(&self) -> Router {

@@ -85,6 +85,9 @@ pub enum IssueError {
     /// The target said no and made nothing: the lease is void.
     #[error("the target refused: {why}")]
     Refused { why: String },
+    /// The same, and asking again would bring the same: the caller is not told to try again.
+    #[error("the target refused: {why}")]
+    Never { why: String },
     /// Whether something was made is unknown: the lease is revoked.
     #[error("the target did not answer clearly: {why}")]
     Unknown { why: String },

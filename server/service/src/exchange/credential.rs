@@ -165,17 +165,27 @@ impl Service {
         let target = held.role.target();
         match error {
             IssueError::Refused { why } => {
-                if let Ok(moved) = lease::void(held, &why, self.now())
-                    && let Err(error) = self.commit_and_follow(moved.commit()).await
-                {
-                    tracing::warn!(lease = %held.id, %error, "a refused lease could not be closed; the reconciler will");
-                }
+                self.close(held, &why).await;
                 refuse(OAuthCode::TemporarilyUnavailable, format!("target {target} refused: {why}"))
+            }
+            IssueError::Never { why } => {
+                self.close(held, &why).await;
+                // RFC 8693 section 2.2.2: unwilling or unable to issue for this target.
+                refuse(OAuthCode::InvalidTarget, format!("target {target} refused: {why}"))
             }
             IssueError::Unknown { why } => {
                 self.abandon(held, "unknown_outcome").await;
                 refuse(OAuthCode::TemporarilyUnavailable, format!("target {target} did not answer clearly: {why}"))
             }
+        }
+    }
+
+    /// Nothing was made.
+    async fn close(&self, held: &Lease, why: &str) {
+        if let Ok(moved) = lease::void(held, why, self.now())
+            && let Err(error) = self.commit_and_follow(moved.commit()).await
+        {
+            tracing::warn!(lease = %held.id, %error, "a refused lease could not be closed; the reconciler will");
         }
     }
 
@@ -233,7 +243,7 @@ struct Intended {
 fn not_minted(error: &IssueError, task: &Task, role: &str) -> OAuthError {
     match error {
         // What a kind refuses before anything exists is what the caller sent.
-        IssueError::Refused { why } => refuse(OAuthCode::InvalidAuthorizationDetails, why),
+        IssueError::Refused { why } | IssueError::Never { why } => refuse(OAuthCode::InvalidAuthorizationDetails, why),
         IssueError::Unknown { why } => {
             tracing::error!(task = %task.id, role, why, "a credential could not be signed");
             refuse(OAuthCode::TemporarilyUnavailable, why)

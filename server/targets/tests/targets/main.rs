@@ -1,5 +1,6 @@
 //! Targets against real servers. One binary; each test starts its own PostgreSQL and leaves nothing behind.
 
+mod aws;
 mod check;
 mod documents;
 mod faults;
