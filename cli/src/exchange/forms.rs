@@ -49,9 +49,6 @@ const VALUES_INSTEAD_OF_ENDPOINT: [(&str, &[(&str, &str)]); 1] = [(
     ],
 )];
 
-/// Files that only say what other variables say too.
-const SAID_OTHERWISE: [&str; 2] = ["PGSERVICEFILE", "AWS_CONFIG_FILE"];
-
 /// The text, with its last line ended. `errand` is this program.
 pub fn render(answer: &Answer, form: Form, errand: &Path) -> Result<Secret<String>, NoForm> {
     let credential = &answer.credential;
@@ -204,24 +201,6 @@ mod tests {
         let text = rendered(&answer(credential(three)), Form::Aws).unwrap();
         let document: Value = serde_json::from_str(&text).unwrap();
         assert_eq!((&document["Version"], &document["Expiration"]), (&json!(1), &json!("2026-01-01T00:00:00Z")));
-    }
-
-    #[test]
-    fn what_an_endpoint_would_answer_is_said_in_variables() {
-        let placement = json!([
-            { "type": "loopback_http", "variable": "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-              "token_file_variable": "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "body": {} },
-            { "type": "env", "name": "AWS_REGION", "value": "eu-west-1" },
-            { "type": "env", "name": "AWS_CONFIG_FILE", "value": "${DIR}/aws_config" },
-        ]);
-        let fields =
-            json!({ "placement": placement, "access_key_id": "A", "secret_access_key": "B", "session_token": "C" });
-        let answer = answer(credential(fields));
-        let text = render(&answer, Form::Env).unwrap();
-        let wanted = "export AWS_ACCESS_KEY_ID='A'\nexport AWS_SECRET_ACCESS_KEY='B'\nexport AWS_SESSION_TOKEN='C'\n\
-                      export AWS_REGION='eu-west-1'\n";
-        assert_eq!(text.expose(), wanted);
-        assert!(missing_in_env(&answer.credential).is_empty());
     }
 
     #[test]
