@@ -150,7 +150,8 @@ async fn a_certificate_for_another_key_and_a_key_that_cannot_be_made_run_nothing
         fake.script().credentials.insert("bastion/ops".into(), credential);
     };
     let unknown = |fake: &Fake| drop(fake.script().keyed.insert("bastion/ops".into(), "spki".into()));
-    let cases: [(&dyn Fn(&Fake), i32, &str); 2] =
+    type Arrange<'a> = &'a dyn Fn(&Fake);
+    let cases: [(Arrange<'_>, i32, &str); 2] =
         [(&foreign, 125, "for another key"), (&unknown, 1, "a key of the format `spki`")];
     for (arrange, status, why) in cases {
         let fake = Fake::start(script()).await;
