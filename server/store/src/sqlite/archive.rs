@@ -49,7 +49,7 @@ pub fn tasks(conn: &Connection, f: &Filter, before: Option<TaskId>, max: u32) ->
     if let Some(live) = f.live {
         query.add(if live { " AND state NOT IN ('ended', 'denied')" } else { " AND state IN ('ended', 'denied')" }, []);
     }
-    maybe(&mut query, " AND workload = ?", f.workload.clone());
+    of_workload(&mut query, f);
     maybe(&mut query, " AND user = ?", f.user.clone());
     maybe(&mut query, " AND node = ?", f.node.clone());
     maybe(&mut query, " AND id = ?", f.task.map(|t| t.to_string()));
@@ -74,7 +74,7 @@ pub fn leases(conn: &Connection, f: &Filter, before: Option<LeaseId>, max: u32) 
     }
     maybe(&mut query, " AND task = ?", f.task.map(|t| t.to_string()));
     maybe(&mut query, " AND target = ?", f.target.clone());
-    maybe(&mut query, " AND workload = ?", f.workload.clone());
+    of_workload(&mut query, f);
     maybe(&mut query, " AND kind = ?", f.kind.clone());
     maybe(&mut query, " AND ? IN (id, name)", f.credential.clone());
     maybe(&mut query, " AND task IN (SELECT id FROM task WHERE user = ?)", f.user.clone());
@@ -82,6 +82,19 @@ pub fn leases(conn: &Connection, f: &Filter, before: Option<LeaseId>, max: u32) 
     maybe(&mut query, " AND issued_at >= ?", f.from.map(|t| t.as_millis()));
     maybe(&mut query, " AND issued_at <= ?", f.to.map(|t| t.as_millis()));
     page(conn, "lease", query, before.map(|b| b.to_string()), max)
+}
+
+/// One workload, or with `/*` at the end every one below it: what begins with the part before the star and goes on.
+fn of_workload(query: &mut Query, f: &Filter) {
+    match f.workload.as_deref().map(|w| (w, w.strip_suffix('*').filter(|prefix| prefix.ends_with('/')))) {
+        Some((_, Some(prefix))) => {
+            query.with(" AND workload > ?", prefix.to_string());
+            // `0` is the character behind `/`.
+            query.with(" AND workload < ?", format!("{}0", prefix.trim_end_matches('/')));
+        }
+        Some((one, None)) => query.with(" AND workload = ?", one.to_string()),
+        None => {}
+    }
 }
 
 fn maybe(query: &mut Query, text: &str, value: Option<impl ToSql + 'static>) {
