@@ -86,7 +86,7 @@ impl SvidVerifier {
         for (index, der) in intermediates.iter().enumerate() {
             signing::check(der, svid.id.trust_domain()).map_err(|why| other(ChainError::Signing { index, why }))?;
         }
-        let cert = EndEntityCert::try_from(leaf).map_err(|_| CertificateError::BadEncoding)?;
+        let cert = EndEntityCert::try_from(leaf).map_err(reason)?;
         let algorithms = self.provider.signature_verification_algorithms.all;
         let anchors = self.anchors.anchors();
         cert.verify_for_usage(algorithms, &anchors, intermediates, now, usage, None, None).map_err(reason)?;

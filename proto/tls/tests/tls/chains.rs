@@ -142,9 +142,16 @@ fn bent(how: &str, mut leaf: Vec<u8>, mut behind: Vec<Vec<u8>>) -> Vec<Vec<u8>> 
 fn every_bad_chain_of_the_table_is_refused_for_its_own_reason_and_its_twin_is_accepted() {
     let house = House::new();
     let table: Table = toml::from_str(include_str!("../data/chains.toml")).unwrap();
+    let mut wrong = Vec::new();
     for Case { id, name, refused, accepted, error } in &table.case {
-        let why = house.verify(refused).expect_err(&format!("{id} {name}"));
-        assert!(format!("{why:?}").contains(error), "{id} {name}: {why:?}");
-        house.verify(accepted).unwrap_or_else(|why| panic!("the twin of {id} {name}: {why:?}"));
+        match house.verify(refused) {
+            Ok(_) => wrong.push(format!("{id} {name}: accepted")),
+            Err(why) if !format!("{why:?}").contains(error) => wrong.push(format!("{id} {name}: {why:?}")),
+            Err(_) => {}
+        }
+        if let Err(why) = house.verify(accepted) {
+            wrong.push(format!("the twin of {id} {name}: {why:?}"));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
