@@ -22,4 +22,5 @@ mod peers;
 mod policy;
 mod restarts;
 mod run;
+mod ssh;
 mod x509pop;
