@@ -23,7 +23,7 @@ use limits::Crypto;
 use load::Load;
 use machine::Used;
 use report::{Report, Row, Target, Unit};
-use rows::{entry, errands, exchange, ledger, svid};
+use rows::{entry, errands, exchange, ledger, svid, verify};
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
@@ -106,7 +106,7 @@ fn measure(args: &Args, dir: &Path, report: &mut Report) -> Result<()> {
 async fn together(dir: &Path, crypto: &Crypto, lengths: Lengths, report: &mut Report) -> Result<()> {
     let postgres = if postgres_is_installed() { Some(PostgresFixture::start_with(DURABLE).await) } else { None };
     let targets = postgres.as_ref().map(|p| p.target_toml(errands::TARGET)).unwrap_or_default();
-    let mut house = House::start(dir, &targets).await?;
+    let mut house = House::start(dir, &format!("{targets}{}", exchange::SSH_TARGET)).await?;
     house.start_agent().await?;
     house.create_entry(house::PERSON, None).await?;
     served(&house, crypto, lengths, report).await?;
@@ -115,7 +115,24 @@ async fn together(dir: &Path, crypto: &Crypto, lengths: Lengths, report: &mut Re
         None => report.note("whole errands: PostgreSQL is not installed (apt-get install postgresql)"),
     }
     memory_after(&house, report)?;
+    // Last: its leases live on for five minutes, and so does what they take of the server's memory.
+    certificates(&house, crypto, lengths, report).await?;
     house.stop().await
+}
+
+async fn certificates(house: &House, crypto: &Crypto, lengths: Lengths, report: &mut Report) -> Result<()> {
+    let mut node = Node::attest(house).await?;
+    let entry_id = house.create_entry(house::SSH_LOAD, Some(&node.id)).await?;
+    let connections = exchange::connect_ssh(house, &mut node, &entry_id).await?;
+    let name = format!("exchanges for an SSH certificate, {} connections", exchange::CONNECTIONS);
+    let (before, watch, empty) = (crypto.verify_and_sign()?, house.watch()?, house.server_memory()?.now);
+    let (load, _) = load::closed(connections, lengths.closed).await?;
+    let (used, after) = (watch.end()?, crypto.verify_and_sign()?);
+    let row = Row::new(name, Unit::PerSecond, load.per_second).of("verify + sign", (before + after) / 2.0);
+    rated(report, row.target(Target::AtLeast(3000.0)), &load, used);
+    let grown = house.server_memory()?.now - empty;
+    report.add(Row::new("server: resident, for the leases of these", Unit::Mebibytes, grown));
+    Ok(())
 }
 
 /// How long each load runs, and how often each thing is done.
@@ -164,6 +181,8 @@ async fn alone(dir: &Path, lengths: Lengths, report: &mut Report) -> Result<()> 
         let row = Row::new(format!("ledger: commits, {callers} callers"), Unit::PerSecond, load.per_second);
         report.add(if callers == 1 { row.of("syncs", syncs) } else { row.of("SQLite rows", rows) });
     }
+    let row = Row::new("journal: records verified, one core", Unit::PerSecond, verify::per_second()?);
+    report.add(row.target(Target::AtLeast(200_000.0)));
     Ok(())
 }
 

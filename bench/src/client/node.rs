@@ -52,13 +52,14 @@ impl Node {
         Ok(Self { id: svid.id.context("an SVID has an id")?, rpc, tasks })
     }
 
-    /// Starts a task held by its key, without grants.
-    pub async fn start_task(&mut self, entry_id: &str) -> Result<TaskIdentity> {
+    /// Starts a task held by its key, with these grants.
+    pub async fn start_task(&mut self, entry_id: &str, grants: &[&str]) -> Result<TaskIdentity> {
         let key = Key::generate()?;
         let request = StartTaskRequest {
             entry_id: entry_id.into(),
             intent: "measure".into(),
             ttl_seconds: 600,
+            grants: grants.iter().map(ToString::to_string).collect(),
             handle: true,
             selectors: vec![Selector { r#type: "unix".into(), value: "uid:0".into() }],
             csr: key.csr,

@@ -17,8 +17,8 @@ pub struct TokenConnection {
 }
 
 impl TokenConnection {
-    /// `role`: a credential of this role; `None`: a task token.
-    pub async fn open(port: u16, ca: &[Vec<u8>], task: &TaskIdentity, role: Option<&str>) -> Result<Self> {
+    /// `more`: what the form says besides; nothing asks for a task token.
+    pub async fn open(port: u16, ca: &[Vec<u8>], task: &TaskIdentity, more: &[(&str, &str)]) -> Result<Self> {
         let config = tls::config(ca, Some((&task.chain, &task.key)), b"http/1.1")?;
         let stream = tls::connect(port, config).await?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
@@ -32,8 +32,8 @@ impl TokenConnection {
             encoded("urn:ietf:params:oauth:token-type:jwt"),
             task.subject_token
         );
-        if let Some(role) = role {
-            form.push_str(&format!("&audience={}", encoded(role)));
+        for (name, value) in more {
+            form.push_str(&format!("&{name}={}", encoded(value)));
         }
         Ok(Self { sender, host: format!("localhost:{port}"), body: form.into() })
     }

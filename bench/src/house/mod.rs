@@ -34,6 +34,8 @@ const NODE: &str = "/bench/node";
 pub const PERSON: &str = "/bench/person";
 /// Who is under load.
 pub const LOAD: &str = "/bench/load";
+/// The same, once more, for certificates.
+pub const SSH_LOAD: &str = "/bench/ssh";
 
 pub struct House {
     dir: PathBuf,
@@ -157,7 +159,7 @@ fn policy() -> String {
             path.replace('/', "-")
         )
     };
-    permit(PERSON) + &permit(LOAD)
+    permit(PERSON) + &permit(LOAD) + &permit(SSH_LOAD)
 }
 
 struct Ports {

@@ -58,7 +58,7 @@ impl Caller for Runner {
         // One certificate: the root is in the bundle, and nothing stands between.
         let chain = vec![first.x509_svid];
         let task = TaskIdentity { chain, key: first.x509_svid_key, subject_token: first.subject_token };
-        let mut endpoint = TokenConnection::open(self.mtls, &self.ca, &task, Some(ROLE)).await?;
+        let mut endpoint = TokenConnection::open(self.mtls, &self.ca, &task, &[("audience", ROLE)]).await?;
         let answer: serde_json::Value = serde_json::from_slice(&endpoint.exchange().await?)?;
         ensure!(answer["access_token"].as_str().is_some_and(|t| !t.is_empty()), "the answer has no password");
         self.tasks.complete(EndRequest { task_id: first.task_id }).await?;

@@ -5,3 +5,4 @@ pub mod errands;
 pub mod exchange;
 pub mod ledger;
 pub mod svid;
+pub mod verify;

@@ -10,6 +10,7 @@ mod doctor;
 mod entry;
 mod files;
 mod hold;
+mod issuer;
 mod journal;
 mod lease;
 mod mint;
@@ -113,6 +114,7 @@ enum Verb {
     Node(node::NodeCommand),
     Entry(entry::EntryCommand),
     Bundle(bundle::BundleCommand),
+    Issuer(issuer::IssuerCommand),
     Authority(authority::AuthorityCommand),
     Svid(svid::SvidCommand),
     Mint(mint::MintCommand),
@@ -168,6 +170,7 @@ async fn operator(verb: Verb, ctx: &Ctx) -> Result<i32> {
         Verb::Node(c) => node::run(c, ctx).await,
         Verb::Entry(c) => entry::run(c, ctx).await,
         Verb::Bundle(c) => bundle::run(c, ctx).await,
+        Verb::Issuer(c) => issuer::run(c, ctx).await,
         Verb::Authority(c) => authority::run(c, ctx).await,
         Verb::Svid(c) => svid::run(c, ctx).await,
         Verb::Mint(c) => mint::run(c, ctx).await,

@@ -7,6 +7,7 @@
 
 pub mod clock;
 pub mod entry;
+pub mod file;
 pub mod hold;
 pub mod id;
 pub mod journal;

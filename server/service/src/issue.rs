@@ -110,7 +110,9 @@ impl Service {
     pub(crate) async fn task_jwt(&self, task: &Task, audience: &[String]) -> Result<(IssuedJwt, Record), ServiceError> {
         let now = self.now();
         let jti = self.inner.ports.entropy.uuid_v7(now).to_string();
-        let template = { task_jwt_svid_template(task, &self.jwt_request(audience, &jti, now))? };
+        let taken = |a: &str| self.is_of_a_target(a);
+        let request = JwtSvidRequest { audiences: audience, issuer: None, jti: &jti, reserved: &taken, now };
+        let template = task_jwt_svid_template(task, &request)?;
         let jwt = self.sign_template(template, task_identity(task)?, "task").await?;
         let record = jwt_record(&task.workload, &jti, audience, jwt.expires_at, now).task(task.id).node(&task.node);
         Ok((jwt, record))
@@ -206,18 +208,17 @@ impl Service {
     ) -> Result<(IssuedJwt, Record), ServiceError> {
         let now = self.now();
         let jti = self.inner.ports.entropy.uuid_v7(now).to_string();
-        let template = {
-            let request = self.jwt_request(audience, &jti, now);
-            jwt_svid_template(id, &request, ttl, &self.inner.settings.ttls)?
-        };
+        let taken = |a: &str| self.is_of_a_target(a);
+        let request = JwtSvidRequest { audiences: audience, issuer: None, jti: &jti, reserved: &taken, now };
+        let template = jwt_svid_template(id, &request, ttl, &self.inner.settings.ttls)?;
         let jwt = self.sign_template(template, id.clone(), "").await?;
         let record = jwt_record(id, &jti, audience, jwt.expires_at, now);
         Ok((jwt, record))
     }
 
-    fn jwt_request<'a>(&self, audiences: &'a [String], jti: &'a str, now: Timestamp) -> JwtSvidRequest<'a> {
-        // No kind of target registers an audience yet; the kinds that do (cloud roles) bring the list.
-        JwtSvidRequest { audiences, issuer: None, jti, reserved: &|_| false, now }
+    /// Whether a target takes tokens of ours for this audience.
+    fn is_of_a_target(&self, audience: &str) -> bool {
+        self.read(|s| s.audiences.contains_key(audience))
     }
 
     async fn sign_template(&self, template: JwtTemplate, id: SpiffeId, hint: &str) -> Result<IssuedJwt, ServiceError> {

@@ -13,6 +13,7 @@ mod follow;
 mod holds;
 mod issue;
 mod leases;
+mod node_status;
 mod node_view;
 mod policies;
 mod reconcile;

@@ -45,6 +45,8 @@ pub struct State {
     due: BTreeSet<(Timestamp, LeaseId)>,
     due_at: HashMap<LeaseId, Timestamp>,
     pub targets: BTreeMap<String, TargetEntry>,
+    /// Audiences that targets take tokens of ours for, each with those targets.
+    pub audiences: HashMap<String, BTreeSet<String>>,
     pub policies: BTreeMap<String, PolicyDoc>,
     pub holds: Holds,
 }
@@ -105,7 +107,7 @@ impl State {
             }
             "target" => {
                 if verb == "deleted" {
-                    self.targets.remove(record.target.as_deref()?);
+                    self.drop_target(record.target.as_deref()?);
                 } else {
                     self.put_target(whole(record, "target")?, build);
                 }
@@ -240,7 +242,26 @@ impl State {
 
     fn put_target(&mut self, doc: TargetDoc, build: &TargetBuilder) {
         let target = build(&doc);
+        // A document that cannot be built any more keeps what it reserved: in doubt nobody gets such a token.
+        if let Ok(target) = &target {
+            self.release_audiences(&doc.name);
+            for audience in target.audiences() {
+                self.audiences.entry(audience).or_default().insert(doc.name.clone());
+            }
+        }
         self.targets.insert(doc.name.clone(), TargetEntry { doc, target });
+    }
+
+    fn drop_target(&mut self, name: &str) {
+        self.targets.remove(name);
+        self.release_audiences(name);
+    }
+
+    fn release_audiences(&mut self, name: &str) {
+        self.audiences.retain(|_, targets| {
+            targets.remove(name);
+            !targets.is_empty()
+        });
     }
 
     /// The leases of a task that are not over.

@@ -76,19 +76,30 @@ async fn leases(store: &Store) {
 
 async fn nodes(store: &Store) {
     let serial = |id: &SpiffeId, serial: &str| Guard::NodeSerial(id.clone(), serial.into());
+    let exactly = |id: &SpiffeId, serial: &str, next: Option<&str>| {
+        Guard::NodeAs(id.clone(), serial.into(), next.map(String::from))
+    };
     let mut one = node(1);
     store.lost(serial(&one.id, "a1")).await;
+    store.lost(exactly(&one.id, "a1", Some("b1"))).await;
     store.keep(note().put(Write::Node(one.clone()))).await;
     store.kept(serial(&one.id, "a1")).await;
     store.kept(serial(&one.id, "b1")).await;
     store.lost(serial(&one.id, "c1")).await;
     store.lost(serial(&node(2).id, "a1")).await;
+    store.kept(exactly(&one.id, "a1", Some("b1"))).await;
+    for (current, next) in [("a1", None), ("a1", Some("c1")), ("b1", Some("b1")), ("b1", None)] {
+        store.lost(exactly(&one.id, current, next)).await;
+    }
     one.next_serial = None;
     store.keep(note().put(Write::Node(one.clone()))).await;
     store.lost(serial(&one.id, "b1")).await;
+    store.kept(exactly(&one.id, "a1", None)).await;
+    store.lost(exactly(&one.id, "a1", Some("b1"))).await;
     one.banned = true;
     store.keep(note().put(Write::Node(one.clone()))).await;
     store.lost(serial(&one.id, "a1")).await;
+    store.lost(exactly(&one.id, "a1", None)).await;
     store.keep(note().put(Write::DropNode(one.id.clone()))).await;
     store.lost(serial(&one.id, "a1")).await;
 }

@@ -59,6 +59,8 @@ pub fn entry(n: u64, like: u64) -> Entry {
         downstream: false,
         store_svid: false,
         expires_at: 0,
+        disable_x509_svid_prefetch: false,
+        jwt_svid_include_jti: false,
         revision: 1,
         created_at: T0,
     }

@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that finds nothing where something must be has failed")]
 
+mod aws;
 mod canary;
 mod children;
 mod declared;
@@ -21,3 +22,5 @@ mod peers;
 mod policy;
 mod restarts;
 mod run;
+mod ssh;
+mod x509pop;

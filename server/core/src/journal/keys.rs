@@ -10,6 +10,8 @@ use serde_json::Value;
 pub fn keys(record: &Record) -> Vec<String> {
     let name = record.detail.get("name").and_then(Value::as_str);
     let credential = record.credential.as_ref().map(|c| c.id.as_str());
+    // What a kind calls its credential in its target's own log, such as a certificate's serial.
+    let serial = record.detail.pointer("/lease/handle/serial").and_then(Value::as_str);
     let task = record.task_id.map(|t| t.to_string());
     let mut keys = vec![format!("kind:{}", record.kind)];
     let mut add = |what: &str, value: Option<&str>| keys.extend(value.map(|v| format!("{what}:{v}")));
@@ -18,6 +20,7 @@ pub fn keys(record: &Record) -> Vec<String> {
     add("target", record.target.as_deref());
     add("node", record.node.as_deref());
     add("cred", credential);
+    add("cred", serial);
     add("name", name);
     keys.sort_unstable();
     keys.dedup();
@@ -33,6 +36,13 @@ pub fn credential_keys(text: &str) -> [String; 2] {
 mod tests {
     use super::*;
     use crate::journal::canonical::tests::full;
+
+    #[test]
+    fn a_lease_is_found_by_the_serial_its_target_logs() {
+        let of = |handle: Value| keys(&full().detail(serde_json::json!({ "lease": { "handle": handle } })));
+        assert!(of(serde_json::json!({ "serial": "77" })).contains(&"cred:77".to_string()));
+        assert!(!of(serde_json::json!({ "other": "77" })).iter().any(|k| k.ends_with(":77")));
+    }
 
     #[test]
     fn a_record_is_found_by_everything_it_names_but_its_user() {

@@ -8,6 +8,7 @@ pub const KINDS: &[(&str, &str)] = &[
     ("server.stopped", "A server ended in good order."),
     ("node.attested", "A node proved what it is and got its first certificate."),
     ("node.renewed", "An agent's certificate was renewed."),
+    ("node.updated", "An agent said which version it is; `detail` is the whole node."),
     ("node.evicted", "An operator removed a node; it may attest again."),
     ("node.banned", "An operator banned a node; it may not attest again."),
     ("join_token.created", "A one-time token for attestation was made."),

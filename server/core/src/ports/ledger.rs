@@ -36,6 +36,9 @@ pub enum Guard {
     TargetAt(String, u64),
     /// The node's row exists, is not banned, and this serial (lowercase hex) is its current or next one.
     NodeSerial(SpiffeId, String),
+    /// The node's row exists, is not banned, and holds exactly this current serial and this next one: what is written
+    /// over it was read from it.
+    NodeAs(SpiffeId, String, Option<String>),
     /// No hold stands under any of these keys ([`proto_types::hold::Stopped::keys`]): what was asked for is not stopped.
     NoHold(Vec<String>),
     /// The hold stands.

@@ -47,6 +47,10 @@ pub fn holds(conn: &Connection, guard: &Guard, now: Timestamp) -> Result<bool> {
             let sql = "SELECT 1 FROM node WHERE id = ?1 AND banned = 0 AND ?2 IN (serial, next_serial)";
             exists(conn.prepare_cached(sql)?, params![id.to_string(), serial])
         }
+        Guard::NodeAs(id, serial, next) => {
+            let sql = "SELECT 1 FROM node WHERE id = ?1 AND banned = 0 AND serial = ?2 AND next_serial IS ?3";
+            exists(conn.prepare_cached(sql)?, params![id.to_string(), serial, next])
+        }
         Guard::NoHold(keys) => nothing_holds(conn, keys),
         Guard::Held(id) => exists(conn.prepare_cached("SELECT 1 FROM hold WHERE id = ?1")?, [id.to_string()]),
         Guard::Fence(job, epoch) => {

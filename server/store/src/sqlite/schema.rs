@@ -8,7 +8,7 @@ use rusqlite::Connection;
 pub const APPLICATION_ID: i64 = 0x4552_5244;
 
 const MIGRATIONS: &[&str] =
-    &[include_str!("../../migrations/sqlite/0001_first.sql"), include_str!("../../migrations/sqlite/0005_holds.sql")];
+    &[include_str!("../../migrations/sqlite/0001_first.sql"), include_str!("../../migrations/sqlite/0002_holds.sql")];
 
 /// The schema this program writes (`PRAGMA user_version`).
 pub fn known() -> i64 {

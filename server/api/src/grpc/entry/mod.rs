@@ -1,9 +1,11 @@
 //! `spire.api.server.entry.v1.Entry`: registration entries for operators, authorised entries for agents.
 
+mod sync;
+mod wanted;
+
 use super::{
-    agent_caller,
-    filter::{BySelectors, mask_entry, page},
-    operator,
+    caller::{agent_caller, operator},
+    filter::{Page, mask_entry},
 };
 use crate::{
     Api,
@@ -12,27 +14,27 @@ use crate::{
 use futures_util::Stream;
 use proto_types::{Entry, EntryId};
 use proto_wire::{
-    convert::{entry_in, entry_out, spiffe_id_in},
+    convert::{entry_in, entry_out},
     spire::api::{
         server::entry::v1::{
             BatchCreateEntryRequest, BatchCreateEntryResponse, BatchDeleteEntryRequest, BatchDeleteEntryResponse,
             BatchUpdateEntryRequest, BatchUpdateEntryResponse, CountEntriesRequest, CountEntriesResponse,
-            EntryRevision, GetAuthorizedEntriesRequest, GetAuthorizedEntriesResponse, GetEntryRequest,
-            ListEntriesRequest, ListEntriesResponse, SyncAuthorizedEntriesRequest, SyncAuthorizedEntriesResponse,
+            GetAuthorizedEntriesRequest, GetAuthorizedEntriesResponse, GetEntryRequest, ListEntriesRequest,
+            ListEntriesResponse, SyncAuthorizedEntriesRequest, SyncAuthorizedEntriesResponse,
             batch_create_entry_response, batch_delete_entry_response, batch_update_entry_response,
             count_entries_request, entry_server::Entry as Api_, list_entries_request,
         },
-        types::{self, EntryMask, federates_with_match::MatchBehavior},
+        types::{self, EntryMask},
     },
 };
 use server_core::entry::is_for_nodes;
 use server_service::Created;
 use std::{pin::Pin, sync::Arc};
 use tonic::{Code, Request, Response, Status, Streaming};
+use wanted::Wanted;
 
-/// Most entries in one batch, and in one page of a sync.
+/// Most entries in one batch.
 const MAX_BATCH: usize = 1000;
-const SYNC_PAGE: usize = 500;
 
 pub(crate) struct Service(pub Api);
 
@@ -60,6 +62,10 @@ impl Service {
         service.entry_update(entry, operator).await.map_err(status)
     }
 
+    fn wanted(&self, filter: Option<list_entries_request::Filter>) -> Result<Wanted, Status> {
+        Wanted::read(filter, &self.0.service.settings().trust_domain)
+    }
+
     fn select(&self, filter: &Wanted) -> Vec<Arc<Entry>> {
         self.0.service.read(|s| s.entries.iter().filter(|e| filter.admits(e)).cloned().collect())
     }
@@ -84,62 +90,10 @@ fn merge(before: types::Entry, wanted: &types::Entry, mask: Option<&EntryMask>) 
         dns_names,
         store_svid,
         jwt_svid_ttl,
-        hint
+        hint,
+        additional_attributes
     );
     e
-}
-
-/// A filter that was read; every field narrows.
-#[derive(Default)]
-struct Wanted {
-    spiffe_id: Option<proto_types::SpiffeId>,
-    parent_id: Option<proto_types::SpiffeId>,
-    selectors: Option<BySelectors>,
-    federates_with: Option<(Vec<String>, MatchBehavior)>,
-    hint: Option<String>,
-    downstream: Option<bool>,
-}
-
-impl Wanted {
-    fn read(f: Option<list_entries_request::Filter>) -> Result<Self, Status> {
-        let Some(f) = f else { return Ok(Self::default()) };
-        let id = |id: &Option<types::Spiffeid>, field| {
-            id.as_ref().map(|i| spiffe_id_in(Some(i), field)).transpose().map_err(wire)
-        };
-        let federates_with = f.by_federates_with.map(|m| {
-            let how =
-                MatchBehavior::try_from(m.r#match).map_err(|_| Status::invalid_argument("unknown match behaviour"))?;
-            Ok::<_, Status>((m.trust_domains, how))
-        });
-        Ok(Self {
-            spiffe_id: id(&f.by_spiffe_id, "by_spiffe_id")?,
-            parent_id: id(&f.by_parent_id, "by_parent_id")?,
-            selectors: BySelectors::read(f.by_selectors.as_ref())?,
-            federates_with: federates_with.transpose()?,
-            hint: f.by_hint,
-            downstream: f.by_downstream,
-        })
-    }
-
-    fn admits(&self, e: &Entry) -> bool {
-        self.spiffe_id.as_ref().is_none_or(|id| &e.spiffe_id == id)
-            && self.parent_id.as_ref().is_none_or(|id| &e.parent_id == id)
-            && self.selectors.as_ref().is_none_or(|s| s.admits(&e.selectors))
-            && self.federates_with.as_ref().is_none_or(|(names, how)| federates(e, names, *how))
-            && self.hint.as_ref().is_none_or(|h| &e.hint == h)
-            && self.downstream.is_none_or(|d| e.downstream == d)
-    }
-}
-
-fn federates(e: &Entry, names: &[String], how: MatchBehavior) -> bool {
-    let all = || names.iter().all(|n| e.federates_with.contains(n));
-    let only = || e.federates_with.iter().all(|n| names.contains(n));
-    match how {
-        MatchBehavior::MatchExact => all() && only(),
-        MatchBehavior::MatchSubset => !e.federates_with.is_empty() && only(),
-        MatchBehavior::MatchSuperset => all(),
-        MatchBehavior::MatchAny => names.iter().any(|n| e.federates_with.contains(n)),
-    }
 }
 
 #[tonic::async_trait]
@@ -157,7 +111,7 @@ impl Api_ for Service {
             by_hint: f.by_hint,
             by_downstream: f.by_downstream,
         });
-        let count = self.select(&Wanted::read(filter)?).len();
+        let count = self.select(&self.wanted(filter)?).len();
         Ok(Response::new(CountEntriesResponse { count: i32::try_from(count).unwrap_or(i32::MAX) }))
     }
 
@@ -167,8 +121,9 @@ impl Api_ for Service {
     ) -> Result<Response<ListEntriesResponse>, Status> {
         operator(&self.0, &request)?;
         let request = request.into_inner();
-        let found = self.select(&Wanted::read(request.filter)?);
-        let (found, next_page_token) = page(found, |e| e.id.to_string(), &request.page_token, request.page_size)?;
+        let page = Page::read(&request.page_token, request.page_size)?;
+        let found = self.select(&self.wanted(request.filter)?);
+        let (found, next_page_token) = page.cut(found, |e| e.id.to_string());
         let mask = request.output_mask.as_ref();
         let entries = found.iter().map(|e| mask_entry(entry_out(e), mask)).collect();
         Ok(Response::new(ListEntriesResponse { entries, next_page_token }))
@@ -259,33 +214,14 @@ impl Api_ for Service {
     type SyncAuthorizedEntriesStream =
         Pin<Box<dyn Stream<Item = Result<SyncAuthorizedEntriesResponse, Status>> + Send>>;
 
-    /// First everything (or, when it is much, ids and revisions in pages), then whole entries for the ids asked for.
     async fn sync_authorized_entries(
         &self,
         request: Request<Streaming<SyncAuthorizedEntriesRequest>>,
     ) -> Result<Response<Self::SyncAuthorizedEntriesStream>, Status> {
         let caller = agent_caller(&self.0, &request)?;
-        let mut incoming = request.into_inner();
         let entries = self.authorized(&caller);
         let (tx, rx) = tokio::sync::mpsc::channel(4);
-        tokio::spawn(async move {
-            let mut mask = None;
-            let mut first = true;
-            while let Ok(Some(wish)) = incoming.message().await {
-                let pages = if first {
-                    mask = wish.output_mask;
-                    first_pages(&entries, mask.as_ref())
-                } else {
-                    asked_pages(&entries, &wish.ids, mask.as_ref())
-                };
-                first = false;
-                for page in pages {
-                    if tx.send(Ok(page)).await.is_err() {
-                        return;
-                    }
-                }
-            }
-        });
+        tokio::spawn(sync::answer(request.into_inner(), entries, tx));
         Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(rx))))
     }
 }
@@ -294,49 +230,6 @@ impl Service {
     fn authorized(&self, caller: &server_service::AgentCaller) -> Vec<Arc<Entry>> {
         let earned = self.0.service.read(|s| s.earned(caller.node()));
         earned.into_iter().filter(|e| !is_for_nodes(e)).collect()
-    }
-}
-
-fn first_pages(entries: &[Arc<Entry>], mask: Option<&EntryMask>) -> Vec<SyncAuthorizedEntriesResponse> {
-    if entries.len() <= SYNC_PAGE {
-        let entries = entries.iter().map(|e| mask_entry(entry_out(e), mask)).collect();
-        return vec![SyncAuthorizedEntriesResponse { entry_revisions: vec![], entries, more: false }];
-    }
-    let last = entries.len().div_ceil(SYNC_PAGE) - 1;
-    let pages = entries.chunks(SYNC_PAGE).enumerate();
-    pages
-        .map(|(i, chunk)| SyncAuthorizedEntriesResponse {
-            entry_revisions: chunk.iter().map(|e| revision(e)).collect(),
-            entries: vec![],
-            more: i < last,
-        })
-        .collect()
-}
-
-fn asked_pages(entries: &[Arc<Entry>], ids: &[String], mask: Option<&EntryMask>) -> Vec<SyncAuthorizedEntriesResponse> {
-    let wanted: std::collections::HashSet<&str> = ids.iter().map(String::as_str).collect();
-    let found: Vec<_> = entries.iter().filter(|e| wanted.contains(e.id.as_str())).collect();
-    let last = found.len().div_ceil(SYNC_PAGE).saturating_sub(1);
-    let mut pages: Vec<_> = found
-        .chunks(SYNC_PAGE)
-        .enumerate()
-        .map(|(i, chunk)| SyncAuthorizedEntriesResponse {
-            entry_revisions: vec![],
-            entries: chunk.iter().map(|e| mask_entry(entry_out(e), mask)).collect(),
-            more: i < last,
-        })
-        .collect();
-    if pages.is_empty() {
-        pages.push(SyncAuthorizedEntriesResponse::default());
-    }
-    pages
-}
-
-fn revision(e: &Entry) -> EntryRevision {
-    EntryRevision {
-        id: e.id.to_string(),
-        revision_number: i64::try_from(e.revision).unwrap_or(i64::MAX),
-        created_at: e.created_at.as_secs(),
     }
 }
 
