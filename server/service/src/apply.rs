@@ -90,11 +90,11 @@ impl Service {
             }
             running.join_all().await.into_iter().collect::<Result<Vec<()>, _>>()?;
         }
-        for gone in plan.changes.iter().filter(|c| c.change == "delete" && c.kind == "entry") {
-            self.entry_delete(&EntryId::new(gone.name.clone())?, operator.clone()).await?;
+        for gone in plan.deletes("entry") {
+            self.entry_delete(&EntryId::new(gone.to_string())?, operator.clone()).await?;
         }
-        for gone in plan.changes.iter().filter(|c| c.change == "delete" && c.kind == "target") {
-            self.target_delete(&gone.name, operator.clone()).await?;
+        for gone in plan.deletes("target") {
+            self.target_delete(gone, operator.clone()).await?;
         }
         Ok(plan)
     }
@@ -116,13 +116,16 @@ impl Service {
         let view = |doc: &TargetDoc| {
             let mut body = doc.body.clone();
             body["origin"] = json!(doc.origin);
+            if doc.retired {
+                body["retired"] = json!(true);
+            }
             body
         };
         for doc in docs {
             plan.add("target", &doc.name, before.get(&doc.name).map(view), Some(view(&doc)));
             plan.targets.push(doc);
         }
-        for doc in before.values().filter(|d| wanted.prune && d.origin == DIRECTORY) {
+        for doc in before.values().filter(|d| wanted.prune && d.origin == DIRECTORY && !d.retired) {
             if !plan.targets.iter().any(|w| w.name == doc.name) {
                 plan.add("target", &doc.name, Some(view(doc)), None);
             }
@@ -160,13 +163,20 @@ impl Service {
     /// One commit: a policy that moves from one file to another is never in none, and never in both.
     async fn commit_policies(&self, plan: &Plan, operator: Option<&String>) -> Result<(), ServiceError> {
         let _one = self.inner.applying.lock().await;
+        // Another operator may have changed policies since they were planned.
+        let mut all = self.read(|s| s.policies.clone());
+        all.extend(plan.policies.iter().map(|doc| (doc.id.clone(), doc.clone())));
+        all.retain(|id, _| !plan.deletes("policy").any(|gone| gone == id));
+        let all: Vec<PolicyDoc> = all.into_values().collect();
+        self.inner.ports.policies.compile(&all).map_err(ServiceError::Policy)?;
         let record = |kind, detail| Record::new(self.now(), kind).operator(operator.cloned()).detail(detail);
-        let put = plan.policies.iter().map(|doc| {
-            (record("policy.applied", json!({ "policy": doc })), Write::Policy(doc.clone()))
-        });
-        let gone = plan.changes.iter().filter(|c| c.change == "delete" && c.kind == "policy").map(|c| {
-            (record("policy.deleted", json!({ "deleted": c.name })), Write::DropPolicy(c.name.clone()))
-        });
+        let put = plan
+            .policies
+            .iter()
+            .map(|doc| (record("policy.applied", json!({ "policy": doc })), Write::Policy(doc.clone())));
+        let gone = plan
+            .deletes("policy")
+            .map(|id| (record("policy.deleted", json!({ "deleted": id })), Write::DropPolicy(id.into())));
         let unit = put.chain(gone).fold(None, |unit: Option<Commit>, (record, write)| {
             let unit = match unit {
                 None => Commit::of(record),
@@ -199,7 +209,10 @@ impl Service {
         for (id, entry) in &entries {
             let same = self.read(|s| s.entries.similar(entry).cloned()).filter(|e| e.id != *id);
             if let Some(same) = same.filter(|same| !entries.contains_key(&same.id)) {
-                let why = format!("entry `{}` gives the same identity to the same processes; delete it, or leave this one out", same.id);
+                let why = format!(
+                    "entry `{}` gives the same identity to the same processes; delete it, or leave this one out",
+                    same.id
+                );
                 return Err(in_entry(id.as_str(), &why));
             }
             let old = ours.get(id);
@@ -232,6 +245,11 @@ fn in_entry(name: &str, why: &impl std::fmt::Display) -> ServiceError {
 }
 
 impl Plan {
+    /// The names of what goes.
+    fn deletes(&self, kind: &'static str) -> impl Iterator<Item = &str> {
+        self.changes.iter().filter(move |c| c.change == "delete" && c.kind == kind).map(|c| c.name.as_str())
+    }
+
     /// Notes the difference between what is and what should be; whether there is one.
     fn add(&mut self, kind: &'static str, name: &str, before: Option<Value>, after: Option<Value>) -> bool {
         let change = match (&before, &after) {
@@ -253,5 +271,26 @@ impl Plan {
         });
         self.changes.push(Change { kind, name: name.into(), change, fields: fields.collect() });
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_names_the_fields_that_differ_and_nothing_of_what_is_as_it_should_be() {
+        let mut plan = Plan::default();
+        let (old, new) = (json!({ "a": 1, "b": 2, "c": 3 }), json!({ "a": 1, "b": 5, "d": 4 }));
+        assert!(!plan.add("entry", "same", Some(old.clone()), Some(old.clone())));
+        assert!(plan.add("entry", "changed", Some(old.clone()), Some(new)));
+        assert!(plan.add("entry", "gone", Some(old.clone()), None));
+        assert!(plan.add("target", "gone-too", Some(old), None));
+        assert!(plan.add("entry", "made", None, Some(json!({ "a": 1 }))));
+        let fields: Vec<_> = plan.changes[0].fields.iter().map(|f| f.field.as_str()).collect();
+        assert_eq!((plan.unchanged, fields), (1, vec!["b", "c", "d"]));
+        let changes: Vec<_> = plan.changes.iter().map(|c| c.change).collect();
+        assert_eq!(changes, ["update", "delete", "delete", "create"]);
+        assert_eq!(plan.deletes("entry").collect::<Vec<_>>(), ["gone"]);
     }
 }

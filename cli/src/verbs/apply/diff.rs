@@ -46,8 +46,7 @@ fn lines(before: &str, after: &str) -> String {
     let mut common = vec![vec![0u32; a.len() + 1]; b.len() + 1];
     for i in (0..b.len()).rev() {
         for j in (0..a.len()).rev() {
-            common[i][j] =
-                if b[i] == a[j] { common[i + 1][j + 1] + 1 } else { common[i + 1][j].max(common[i][j + 1]) };
+            common[i][j] = if b[i] == a[j] { common[i + 1][j + 1] + 1 } else { common[i + 1][j].max(common[i][j + 1]) };
         }
     }
     let (mut i, mut j, mut out) = (0, 0, String::new());
