@@ -10,8 +10,8 @@ fn changes(plan: &Value) -> Vec<String> {
     plan["changes"].as_array().unwrap().iter().map(line).collect()
 }
 
-async fn names(world: &World, noun: &str, of: &str, field: &str) -> Vec<String> {
-    let found = world.operator([noun, "list"]).await;
+async fn names(world: &World, verb: [&str; 2], of: &str, field: &str) -> Vec<String> {
+    let found = world.operator(verb).await;
     let mut names: Vec<_> =
         found[of].as_array().unwrap().iter().map(|t| t[field].as_str().unwrap().to_string()).collect();
     names.sort();
@@ -24,7 +24,7 @@ async fn a_directory_is_shown_then_made_then_kept_and_prune_removes_only_what_it
     let world = World::start().await;
     let _orders = world.has_orders_db().await;
     world.permits_everything().await;
-    let by_hand = names(&world, "entry", "entries", "id").await;
+    let by_hand = names(&world, ["entry", "list"], "entries", "id").await;
 
     let house = world.layout.dir().join("house");
     std::fs::create_dir(&house).unwrap();
@@ -45,9 +45,9 @@ async fn a_directory_is_shown_then_made_then_kept_and_prune_removes_only_what_it
 
     let made = ["create target archive-db", "create policy reports", "create entry apply.reports"];
     assert_eq!(changes(&apply(&["--dry-run"]).await), made);
-    assert_eq!(names(&world, "target", "targets", "name").await, ["orders-db"], "a dry run changes nothing");
+    assert_eq!(names(&world, ["target", "list"], "targets", "name").await, ["orders-db"], "a dry run changes nothing");
     assert_eq!(changes(&apply(&[]).await), made);
-    assert_eq!(names(&world, "target", "targets", "name").await, ["archive-db", "orders-db"]);
+    assert_eq!(names(&world, ["target", "list"], "targets", "name").await, ["archive-db", "orders-db"]);
     let written = world.journal("policy.applied").await.len();
     let again = apply(&[]).await;
     assert_eq!((changes(&again), &again["unchanged"]), (vec![], &3.into()));
@@ -61,12 +61,18 @@ async fn a_directory_is_shown_then_made_then_kept_and_prune_removes_only_what_it
     // Without --prune what left the directory stays.
     std::fs::remove_file(house.join("archive.toml")).unwrap();
     std::fs::remove_file(house.join("entries.toml")).unwrap();
-    assert!(changes(&apply(&[]).await).is_empty());
-    let gone = ["delete target archive-db", "delete entry apply.reports"];
+    std::fs::remove_file(house.join("reports.cedar")).unwrap();
+    world.layout.write(
+        "house/later.cedar",
+        "@id(\"later\") forbid (principal, action, resource == Role::\"orders-db/writer\");",
+    );
+    assert_eq!(changes(&apply(&[]).await), ["create policy later"]);
+    assert_eq!(names(&world, ["target", "list"], "targets", "name").await, ["archive-db", "orders-db"]);
+    let gone = ["delete target archive-db", "delete policy reports", "delete entry apply.reports"];
     assert_eq!(changes(&apply(&["--prune", "--dry-run"]).await), gone);
     assert_eq!(changes(&apply(&["--prune", "--yes"]).await), gone);
-    assert_eq!(names(&world, "target", "targets", "name").await, ["orders-db"]);
-    assert_eq!(names(&world, "entry", "entries", "id").await, by_hand);
-    assert_eq!(names(&world, "policy", "policies", "id").await, ["house", "reports"]);
+    assert_eq!(names(&world, ["target", "list"], "targets", "name").await, ["orders-db"]);
+    assert_eq!(names(&world, ["entry", "list"], "entries", "id").await, by_hand);
+    assert_eq!(names(&world, ["policy", "show"], "policies", "id").await, ["house", "later"]);
     world.ends_well().await;
 }
