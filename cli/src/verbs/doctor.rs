@@ -1,6 +1,6 @@
 //! `errand doctor`: what is wrong with this installation, as far as one user on one machine can see.
 
-use super::Ctx;
+use super::{Ctx, rows};
 use crate::{
     DONE,
     admin_client::{
@@ -24,7 +24,7 @@ use std::{
 #[command(
     about = "Say what is wrong with this installation",
     long_about = "Says what is wrong with this installation: sockets, their modes, whether server and agent answer and \
-        belong together. Changes nothing. Exits 1 when something is wrong, 69 when neither a server nor an agent answers.",
+        belong together, targets that cannot be used. Changes nothing. Exits 1 when something is wrong, 69 when neither a server nor an agent answers.",
     after_help = "EXAMPLES\n  errand doctor\n  errand doctor --output json"
 )]
 pub struct DoctorArgs {}
@@ -96,6 +96,13 @@ async fn server(ctx: &Ctx, findings: &mut Vec<Finding>) -> Option<String> {
             );
             findings.push(Finding::new("server", State::Good, what));
             version(&said("version"), findings);
+            match client.get("/v1/targets", &Query::default()).await {
+                Ok(answer) => targets(&answer, findings),
+                Err(error) => findings.push(
+                    Finding::new("targets", State::Bad, format!("they cannot be listed: {error}"))
+                        .fix("see the server's log"),
+                ),
+            }
             Some(said("trust_domain"))
         }
         Err(error) => {
@@ -103,6 +110,30 @@ async fn server(ctx: &Ctx, findings: &mut Vec<Finding>) -> Option<String> {
                 .fix("see the server's log; `errand server check --config FILE` reports what is wrong with its configuration"));
             None
         }
+    }
+}
+
+/// Targets that the server has and cannot use: every exchange for them is refused.
+fn targets(answer: &Value, findings: &mut Vec<Finding>) {
+    let all = rows(answer, "targets");
+    let broken = |t: &&Value| t["problems"].as_array().is_some_and(|p| !p.is_empty());
+    for target in all.iter().filter(broken) {
+        let (name, problems) = (text(target, "name"), rows(target, "problems"));
+        let problems: Vec<&str> = problems.iter().filter_map(Value::as_str).collect();
+        let fix = match text(target, "origin").as_str() {
+            "config" => "mend it in the server's configuration file, and restart the server".to_string(),
+            "directory" => "mend it in its file, and run `errand apply -f DIR`".to_string(),
+            _ => "mend it in its file, and run `errand target apply -f FILE`".to_string(),
+        };
+        let what = format!("`{name}` cannot be used: {}", problems.join("; "));
+        findings.push(Finding::new("target", State::Bad, what).fix(fix));
+    }
+    if !all.is_empty() && !all.iter().any(|t| broken(&t)) {
+        findings.push(Finding::new(
+            "targets",
+            State::Good,
+            format!("{} can be used, as far as their settings go", all.len()),
+        ));
     }
 }
 
@@ -223,4 +254,29 @@ fn show(findings: &[Finding], ctx: &Ctx) -> Result<()> {
         }
     }
     ctx.out.text(&out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_that_cannot_be_used_is_wrong_and_says_where_to_mend_it() {
+        let target =
+            |name: &str, origin: &str, problems: Value| json!({ "name": name, "origin": origin, "problems": problems });
+        let found = |all: Value| {
+            let mut findings = Vec::new();
+            targets(&json!({ "targets": all }), &mut findings);
+            findings
+        };
+        let good = found(json!([target("a", "config", json!([]))]));
+        assert!(good.len() == 1 && good[0].state == State::Good);
+        assert!(found(json!([])).is_empty());
+        for (origin, next) in [("config", "restart"), ("directory", "errand apply"), ("applied", "errand target apply")]
+        {
+            let bad = found(json!([target("a", "config", json!([])), target("b", origin, json!(["no file"]))]));
+            assert!(bad.len() == 1 && bad[0].state == State::Bad && bad[0].what.contains("`b`"), "{}", bad[0].what);
+            assert!(bad[0].what.contains("no file") && bad[0].fix.as_ref().unwrap().contains(next), "{origin}");
+        }
+    }
 }

@@ -17,6 +17,9 @@ use proto_wire::spire::api::server::entry::v1::{self as wire, entry_client::Entr
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 
+pub(super) use create::only_agent;
+pub(super) use data::entry as parse;
+
 pub(super) type Client = EntryClient<Channel>;
 /// Entries sent in one message: far below the server's limit on a message's size.
 const BATCH: usize = 200;

@@ -1,6 +1,7 @@
 //! The tree of commands. One file or folder per noun; each decides its own flags, what it asks the server or agent,
 //! and how the answer is shown.
 
+mod apply;
 mod args;
 mod authority;
 mod bundle;
@@ -119,6 +120,7 @@ enum Verb {
     Mint(mint::MintCommand),
     Target(target::TargetCommand),
     Policy(policy::PolicyCommand),
+    Apply(apply::ApplyArgs),
     Task(task::TaskCommand),
     Lease(lease::LeaseCommand),
     Hold(hold::HoldCommand),
@@ -174,6 +176,7 @@ async fn operator(verb: Verb, ctx: &Ctx) -> Result<i32> {
         Verb::Mint(c) => mint::run(c, ctx).await,
         Verb::Target(c) => target::run(c, ctx).await,
         Verb::Policy(c) => policy::run(c, ctx).await,
+        Verb::Apply(c) => apply::run(c, ctx).await,
         Verb::Task(c) => task::run(c, ctx).await,
         Verb::Lease(c) => lease::run(c, ctx).await,
         Verb::Hold(c) => hold::run(c, ctx).await,

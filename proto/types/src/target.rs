@@ -70,7 +70,8 @@ pub struct TargetDoc {
     pub kind: String,
     /// The `[[target]]` table as JSON, with `name` and `kind`; never a secret, only files that hold them.
     pub body: serde_json::Value,
-    /// `config` (declared in a file, not changeable by `apply`) or `applied`.
+    /// `config` (declared in the server's own file, not changeable by `apply`), `applied` (one file), or `directory`: of a
+    /// directory that was applied, and gone when it leaves that.
     pub origin: String,
     pub revision: u64,
     /// Set when the target is deleted while leases are left to revoke in it.

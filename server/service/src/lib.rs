@@ -4,6 +4,7 @@
 //! The order that matters everywhere: decide on what is in memory, sign or create, commit with guards, and release only
 //! with the [`server_core::ports::Durable`] in hand.
 
+mod apply;
 mod attest;
 mod error;
 mod exchange;
@@ -22,6 +23,7 @@ mod state;
 mod targets;
 mod tasks;
 
+pub use apply::{DIRECTORY, ENTRY_PREFIX, Plan, Wanted};
 pub use attest::{AgentCaller, Attested, NewAgent};
 pub use error::ServiceError;
 pub use exchange::{ExchangeCaller, Exchanged};

@@ -52,7 +52,7 @@ impl Service {
         self.apply_docs(docs, None).await.map(drop)
     }
 
-    async fn apply_docs(
+    pub(crate) async fn apply_docs(
         &self,
         docs: Vec<TargetDoc>,
         operator: Option<String>,
@@ -62,10 +62,7 @@ impl Service {
         for mut doc in docs {
             let before = self.read(|s| s.targets.get(&doc.name).map(|t| t.doc.clone()));
             if let Some(fixed) = before.as_ref().filter(|b| b.origin == "config" && doc.origin != "config") {
-                return Err(ServiceError::Conflict(format!(
-                    "target `{}` is declared in the server's configuration file; change it there and restart",
-                    fixed.name
-                )));
+                return Err(declared(&fixed.name));
             }
             if before.as_ref().is_some_and(|b| same(b, &doc)) {
                 applied.push(AppliedTarget { name: doc.name, change: "unchanged" });
@@ -159,6 +156,12 @@ impl Service {
         self.commit_and_follow(unit).await?;
         Ok(())
     }
+}
+
+/// What a configuration file says is changed there.
+pub(crate) fn declared(name: &str) -> ServiceError {
+    let why = format!("target `{name}` is declared in the server's configuration file; change it there and restart");
+    ServiceError::Conflict(why)
 }
 
 /// Whether anything but the roles changes: then what was issued may lie somewhere else than the new document points.

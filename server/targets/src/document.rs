@@ -26,7 +26,7 @@ const INLINE_SECRETS: [(&str, &str); 9] = [
     ("secret_access_key", "secret_access_key_file"),
 ];
 
-/// Reads a file that holds `[[target]]` tables and nothing else. `origin` is `config` or `applied`.
+/// Reads a file that holds `[[target]]` tables and nothing else. `origin` is `config`, `applied` or `directory`.
 pub fn parse_toml(text: &str, origin: &str) -> Result<Vec<TargetDoc>, Vec<TargetProblem>> {
     if text.len() > MAX_BYTES {
         return Err(vec![problem("", format!("the document has {} bytes; at most {MAX_BYTES} are read", text.len()))]);

@@ -81,7 +81,7 @@ pub async fn run(args: CreateArgs, ctx: &Ctx) -> Result<i32> {
 }
 
 /// The parent of an entry that names none: the only agent there is.
-async fn only_agent(ctx: &Ctx) -> Result<Spiffeid> {
+pub async fn only_agent(ctx: &Ctx) -> Result<Spiffeid> {
     let mut agents = AgentClient::new(ctx.admin()?.channel().await?);
     let filter = list_agents_request::Filter { by_banned: Some(false), ..Default::default() };
     let paging = crate::admin_client::Paging { limit: 20, all: false };

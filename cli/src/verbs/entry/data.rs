@@ -128,7 +128,8 @@ fn parse(text: &str) -> std::result::Result<Vec<Entry>, String> {
     values.into_iter().enumerate().map(number).collect()
 }
 
-fn entry(value: Value) -> std::result::Result<Entry, String> {
+/// One entry.
+pub fn entry(value: Value) -> std::result::Result<Entry, String> {
     let data: EntryData = serde_json::from_value(value).map_err(|e| e.to_string())?;
     let selectors = data.selectors.into_iter().map(|s| match s {
         SelectorData::Text(text) => args::selector(&text),

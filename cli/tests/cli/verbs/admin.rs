@@ -88,7 +88,7 @@ fn http(shared: Arc<Shared>) -> Router {
         .route("/v1/tasks/{id}", get(task))
         .route("/v1/tasks/{id}/{verb}", post(end_task))
         .route("/v1/leases/{id}/revoke", post(|| async { Json(json!({"id": "l", "state": "revoking"})) }))
-        .route("/v1/targets", post(apply_target))
+        .route("/v1/targets", post(apply_target).get(|| async { Json(json!({"targets": []})) }))
         .route("/v1/targets/{name}/check", post(check_target))
         .route(
             "/v1/targets/{name}/setup",

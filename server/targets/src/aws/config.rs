@@ -84,7 +84,7 @@ fn read(doc: &TargetDoc, context: &KindContext, problems: &mut Problems) -> Opti
     let audience = audience(&mut section, &context.issuer, problems);
     let subject = section.text("subject", problems).unwrap_or_else(|| DEFAULT_SUBJECT.into());
     let subject = Subject::parse(&subject).map_err(|e| section.problem(problems, e)).ok();
-    let secrets_dir = context.secrets_dir.clone().filter(|_| doc.origin == "applied");
+    let secrets_dir = context.secrets_dir.clone().filter(|_| doc.origin != "config");
     let ca_file = section.path("ca_file", problems);
     if let Some(path) = &ca_file
         && let Err(e) = secret_file::read_line(path, secrets_dir.as_deref())

@@ -81,7 +81,7 @@ fn read(doc: &TargetDoc, context: &KindContext, problems: &mut Problems) -> Opti
     let address = section
         .required("url", "postgres://errand@db.internal/orders", problems)
         .and_then(|url| Address::parse(&url).map_err(|e| section.problem(problems, e)).ok());
-    let secrets_dir = context.secrets_dir.clone().filter(|_| doc.origin == "applied");
+    let secrets_dir = context.secrets_dir.clone().filter(|_| doc.origin != "config");
     let password_file = section.path("password_file", problems);
     if let Some(path) = &password_file
         && let Err(e) = secret_file::read_line(path, secrets_dir.as_deref())

@@ -1,5 +1,6 @@
 //! `/v1`: what operators, frameworks and the console read and do, as JSON. The same shapes as the command line prints.
 
+mod apply;
 mod authorities;
 mod explain;
 mod holds;
@@ -29,6 +30,7 @@ pub(crate) struct Operator(pub Option<String>);
 pub(crate) fn router(api: Api) -> Router {
     let routes = Router::new()
         .merge(server::routes())
+        .merge(apply::routes())
         .merge(tasks::routes())
         .merge(leases::routes())
         .merge(holds::routes())
