@@ -40,11 +40,20 @@ pub const KINDS: &[(&str, &str)] = &[
     ("policy.deleted", "A policy was removed."),
     ("bundle.changed", "What this trust domain publishes changed."),
     ("access.denied", "A known caller asked for what it has no right to."),
+    (
+        "journal.pruned",
+        "The contents of the records before `detail.below` were removed (`[journal] keep`); their hashes stay.",
+    ),
 ];
 
 /// Whether a record of this kind is in the vocabulary.
 pub fn is_kind(kind: &str) -> bool {
     KINDS.iter().any(|(known, _)| *known == kind)
+}
+
+/// What a record of this kind says, in one line; the kind itself when a newer program wrote it.
+pub fn meaning(kind: &str) -> &str {
+    KINDS.iter().find(|(known, _)| *known == kind).map_or(kind, |(_, meaning)| meaning)
 }
 
 /// The page `docs/journal.md`.
