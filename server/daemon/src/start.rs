@@ -225,6 +225,7 @@ fn ports(
         feed: store.clone(),
         snapshots: store.clone(),
         archive: store.clone(),
+        outlets: store.clone(),
         minter: rotator.keyring.clone(),
         authorities: rotator.keyring.clone(),
         policies: Arc::new(CedarCompiler::default()),

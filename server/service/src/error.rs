@@ -94,7 +94,10 @@ impl From<CommitError> for ServiceError {
 
 impl From<ReadError> for ServiceError {
     fn from(e: ReadError) -> Self {
-        Self::Unavailable(e.to_string())
+        match e {
+            ReadError::Pruned(_) => Self::Invalid(e.to_string()),
+            ReadError::Unavailable(_) | ReadError::Inconsistent(_) => Self::Unavailable(e.to_string()),
+        }
     }
 }
 

@@ -9,12 +9,14 @@ mod error;
 mod exchange;
 mod follow;
 mod issue;
+mod keep;
 mod leases;
 mod node_view;
 mod policies;
 mod reconcile;
 mod register;
 mod settings;
+mod sinks;
 mod state;
 mod targets;
 mod tasks;
@@ -28,6 +30,7 @@ pub use leases::Who;
 pub use node_view::{NodeUpdate, NodeWatch};
 pub use register::Created;
 pub use settings::Settings;
+pub use sinks::{Forwarder, Outlet, SinkView};
 pub use state::{State, TargetEntry};
 pub use targets::{AppliedTarget, TargetText};
 pub use tasks::{NewTask, StartedTask};
@@ -35,7 +38,7 @@ pub use tasks::{NewTask, StartedTask};
 use arc_swap::ArcSwap;
 use proto_types::{Clock, Entropy, KeyUse, Position, SpiffeId, TargetDoc, Timestamp};
 use server_core::ports::{
-    Archive, Authorities, Commit, Durable, Feed, Ledger, Minter, PolicyCompiler, Snapshots, StoreMeta, Target,
+    Archive, Authorities, Commit, Durable, Feed, Ledger, Minter, Outlets, PolicyCompiler, Snapshots, StoreMeta, Target,
     TargetProblem,
 };
 use std::{
@@ -57,6 +60,7 @@ pub struct Ports {
     pub feed: Arc<dyn Feed>,
     pub snapshots: Arc<dyn Snapshots>,
     pub archive: Arc<dyn Archive>,
+    pub outlets: Arc<dyn Outlets>,
     pub minter: Arc<dyn Minter>,
     pub authorities: Arc<dyn Authorities>,
     pub policies: Arc<dyn PolicyCompiler>,
@@ -103,6 +107,9 @@ struct Inner {
     adopting: Mutex<HashSet<SpiffeId>>,
     /// One policy document after another: each is compiled with all that are in force.
     applying: tokio::sync::Mutex<()>,
+    sinks: Mutex<Vec<Arc<sinks::Progress>>>,
+    /// What keeps pruning from going further.
+    held_back: Mutex<Option<Arc<server_core::journal::HeldBack>>>,
 }
 
 impl Service {
@@ -127,6 +134,8 @@ impl Service {
                 refusals: governor::RateLimiter::keyed(REFUSALS),
                 adopting: Mutex::default(),
                 applying: tokio::sync::Mutex::default(),
+                sinks: Mutex::default(),
+                held_back: Mutex::default(),
                 ports,
             }),
         })

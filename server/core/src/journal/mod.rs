@@ -6,6 +6,7 @@
 mod canonical;
 mod export;
 mod formats;
+mod keep;
 mod keys;
 mod kinds;
 mod proof;
@@ -14,7 +15,8 @@ mod verify;
 
 pub use canonical::{Encoded, JournalError, MAX_BODY, Private, VERSION, decode, encode};
 pub use export::{ExportError, ExportHeader, ExportVerifier, export_header, export_line, parse_line, verify_export};
-pub use formats::{Format, Seen, plain};
+pub use formats::{Format, Seen, plain, syslog_severity};
+pub use keep::{HeldBack, SteadyClock, prunable};
 pub use keys::{credential_keys, keys};
 pub use kinds::{KINDS, is_kind, kinds_page};
 pub use proof::{prove_consistency, prove_inclusion, verify_consistency, verify_inclusion};

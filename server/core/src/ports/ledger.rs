@@ -62,6 +62,8 @@ pub enum Write {
     DropTarget(String),
     Policy(PolicyDoc),
     DropPolicy(String),
+    /// Records before this position lose their contents and keep their leaves. Only rises.
+    PruneJournal(Position),
     /// A singleton job's fence: its epoch raised by one, held by this holder.
     Fence {
         job: &'static str,
@@ -182,6 +184,8 @@ pub enum ReadError {
     /// A row that no version of this program writes; names table and key, never the content.
     #[error("the store is inconsistent: {0}")]
     Inconsistent(String),
+    #[error("the records before position {} were pruned ([journal] keep); begin there", .0.0)]
+    Pruned(Position),
 }
 
 /// Records with their places, in order.

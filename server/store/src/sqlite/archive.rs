@@ -3,6 +3,7 @@
 use super::{
     error::unreadable,
     feed::PAGE,
+    outlets,
     rows::{int, noun, private},
     search::Query,
 };
@@ -13,11 +14,16 @@ use server_core::ports::{Filter, ReadError, StoredRecord, TreeRoot};
 
 pub fn stored(conn: &Connection, from: Position, max: u32) -> Result<Vec<StoredRecord>, ReadError> {
     let read = || {
+        let below = outlets::pruned(conn)?;
         let sql = "SELECT position, leaf, body FROM journal WHERE position >= ?1 ORDER BY position LIMIT ?2";
         let mut statement = conn.prepare_cached(sql)?;
         let rows = statement.query_map((int(from.0), max.min(PAGE)), |row| {
-            let position = Position(row.get(0)?);
-            Ok(StoredRecord { position, leaf: row.get(1)?, body: row.get(2)?, private: private(conn, position)? })
+            let (position, leaf) = (Position(row.get(0)?), row.get(1)?);
+            // What is pruned is gone for every reader at once, whether or not its bytes are still in the file.
+            if position.0 < below {
+                return Ok(StoredRecord { position, leaf, body: Vec::new(), private: Vec::new() });
+            }
+            Ok(StoredRecord { position, leaf, body: row.get(2)?, private: private(conn, position)? })
         })?;
         rows.collect::<rusqlite::Result<Vec<_>>>()
     };

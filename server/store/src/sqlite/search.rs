@@ -1,6 +1,6 @@
 //! Finding records by content: exact keys joined with the journal, newest first.
 
-use super::{error::unreadable, rows};
+use super::{error::unreadable, outlets, rows};
 use proto_types::{Position, Record};
 use rusqlite::{Connection, OptionalExtension, ToSql, params_from_iter};
 use server_core::{
@@ -121,6 +121,7 @@ fn bounds(conn: &Connection, filter: &Filter, before: Option<Position>) -> rusql
         Some(from) => halve(&|time| time < from)?.0,
         None => 0,
     };
+    let low = low.max(outlets::pruned(conn)?);
     let high = match filter.to.map(|t| t.as_millis() + DISORDER) {
         Some(to) => halve(&|time| time <= to)?.1,
         None => high,

@@ -31,6 +31,7 @@ impl Put {
             | Write::DropAuthority(_)
             | Write::DropTarget(_)
             | Write::DropPolicy(_)
+            | Write::PruneJournal(_)
             | Write::Fence { .. } => String::new(),
         };
         Ok(Self { write, body })
@@ -60,6 +61,10 @@ impl Put {
             Write::DropAuthority(id) => run("DELETE FROM authority WHERE id = ?1", params![id])?,
             Write::DropTarget(name) => run("DELETE FROM target WHERE name = ?1", params![name])?,
             Write::DropPolicy(id) => run("DELETE FROM policy WHERE id = ?1", params![id])?,
+            Write::PruneJournal(below) => {
+                let sql = "UPDATE journal_pruned SET below = ?1 WHERE below < ?1";
+                run(sql, params![int(below.0)])?
+            }
             Write::Fence { job, epoch, holder } => {
                 let sql = "INSERT INTO job VALUES(?1, ?2, ?3) ON CONFLICT(name) DO UPDATE
                            SET epoch = excluded.epoch, holder = excluded.holder WHERE excluded.epoch > job.epoch";

@@ -115,6 +115,16 @@ const EVENTS: &[Line] = &[
     ("journal.pruned", Entity, is::DELETE, Low, Outcome),
 ];
 
+/// How a syslog numbers the severity of a record of this kind (RFC 5424 section 6.2.1).
+pub fn syslog_severity(kind: &str) -> u8 {
+    match event(kind).severity {
+        Severity::Informational => 6,
+        Severity::Low => 5,
+        Severity::Medium => 4,
+        Severity::High => 3,
+    }
+}
+
 /// The event that a record of this kind is.
 pub fn event(kind: &str) -> Event {
     let (_, class, activity, severity, status) = *EVENTS.iter().find(|(known, ..)| *known == kind).unwrap_or(&(

@@ -8,6 +8,8 @@ mod cef;
 mod classes;
 mod ocsf;
 
+pub use classes::syslog_severity;
+
 use super::tree::Hash;
 use proto_types::{Position, Record};
 use serde_json::{Map, Value, json};
