@@ -27,6 +27,7 @@ have pkg-config || need pkg-config 'pkg-config'
 { have pkg-config && pkg-config --exists openssl; } || need libssl-dev 'OpenSSL for compiling'
 have openssl || need openssl 'the openssl command (tests check our certificates with it)'
 have_postgres || need postgresql 'a PostgreSQL server (tests and the demo start private ones)'
+{ [ -x /usr/sbin/sshd ] && have ssh && have ssh-keygen; } || need 'openssh-server openssh-client' 'OpenSSH (tests log in to private servers)'
 python3 -c 'import venv, ensurepip' 2>/dev/null || need python3-venv 'python3 with venv'
 
 if [ -z "$packages" ]; then exit 0; fi
@@ -37,7 +38,7 @@ if ! have apt-get; then
   exit 1
 fi
 case $packages in
-  *postgresql*) say "Debian's package also starts a server of its own; nothing here uses or changes it" ;;
+  *postgresql* | *openssh-server*) say "Debian's packages also start servers of their own; nothing here uses or changes them" ;;
 esac
 export DEBIAN_FRONTEND=noninteractive
 if [ "$(id -u)" = 0 ]; then

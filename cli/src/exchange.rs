@@ -4,12 +4,13 @@
 //! Decides whose identity is shown and in which form the answer is printed. The credential's content is the server's.
 
 mod forms;
+mod key;
 
 use crate::{
     agent_client::{
         AgentClient, ClientError,
         identity::Identity,
-        token::{Answer, TokenEndpoint},
+        token::{Answer, TokenEndpoint, Wanted},
         within,
     },
     error::CliError,
@@ -23,6 +24,7 @@ use proto_wire::{
 };
 use std::{
     io::{IsTerminal, Write},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -31,6 +33,10 @@ Examples:
   errand exchange orders-db/readonly --as json
   eval \"$(errand exchange orders-db/readonly --as env)\" && psql
   errand exchange orders-db/readonly --as pgpass >> \"$ERRAND_DIR/more.pgpass\"
+  # ssh finds the certificate beside the key; the private half is never read
+  errand exchange bastion/ops --key ~/.ssh/id_ed25519.pub --as ssh > ~/.ssh/id_ed25519-cert.pub
+  # in a profile of ~/.aws/config
+  credential_process = errand exchange lake/deploy --as aws
 
 Prefer `errand run` where you can: it puts credentials where programs look for them and ends them with the command.";
 
@@ -48,6 +54,11 @@ pub struct ExchangeArgs {
     /// The form to print it in; `env` on a terminal and `json` elsewhere
     #[arg(long = "as", value_enum, value_name = "FORM")]
     pub form: Option<Form>,
+
+    /// The file with the public half of a key of yours, for a role that is issued for one, such as `ssh`: the credential
+    /// is of use to whoever has the private half
+    #[arg(long, value_name = "FILE.pub")]
+    pub key: Option<PathBuf>,
 
     /// Outside a task: how long the credential may be used [default: 15m]
     #[arg(long, value_name = "DURATION", value_parser = ttl)]
@@ -69,15 +80,17 @@ pub async fn run(args: ExchangeArgs) -> i32 {
 
 async fn exchange(args: &ExchangeArgs, ports: Ports<'_>) -> Result<(), Failure> {
     let Ports { clock, entropy } = ports;
+    let public_key = args.key.as_deref().map(key::public).transpose()?;
     let agent = AgentClient::find().await.map_err(CliError::from)?;
     let info = agent.info(clock).await.map_err(CliError::from)?;
     let endpoint = TokenEndpoint::new(&info).map_err(|e| e.of(&args.role))?;
-    let key = entropy.uuid_v7(clock.now()).to_string();
+    let idempotency_key = entropy.uuid_v7(clock.now()).to_string();
+    let wanted = Wanted { role: &args.role, public_key: public_key.as_deref(), idempotency_key: &idempotency_key };
     let show = |identity: &Identity| endpoint.client(identity).map_err(|e| Failure::from(e.of(&args.role)));
     if info.task_id.is_empty() {
         let task = start_own(args, &agent, ports).await?;
         let answer = match show(&task.identity) {
-            Ok(client) => client.exchange(&args.role, &key, clock).await.map_err(|e| Failure::from(e.of(&args.role))),
+            Ok(client) => client.exchange(wanted, clock).await.map_err(|e| Failure::from(e.of(&args.role))),
             Err(failure) => Err(failure),
         };
         let printed = answer.and_then(|answer| print(&answer, args));
@@ -93,7 +106,7 @@ async fn exchange(args: &ExchangeArgs, ports: Ports<'_>) -> Result<(), Failure> 
         return Err(Failure::usage("--ttl and --intent are of a new task, and the caller is in one already"));
     }
     let identity = own_identity(&agent, &info, ports).await.map_err(CliError::from)?;
-    let answer = show(&identity)?.exchange(&args.role, &key, clock).await.map_err(|e| e.of(&args.role))?;
+    let answer = show(&identity)?.exchange(wanted, clock).await.map_err(|e| e.of(&args.role))?;
     print(&answer, args)
 }
 
@@ -136,10 +149,12 @@ async fn own_identity(agent: &AgentClient, info: &GetInfoResponse, ports: Ports<
 fn print(answer: &Answer, args: &ExchangeArgs) -> Result<(), Failure> {
     let default = if std::io::stdout().is_terminal() { Form::Env } else { Form::Json };
     let form = args.form.unwrap_or(default);
-    let text = forms::render(answer, form).map_err(CliError::failed)?;
+    let errand =
+        std::env::current_exe().map_err(|e| CliError::failed(format!("cannot find this program's file: {e}")))?;
+    let text = forms::render(answer, form, &errand).map_err(CliError::failed)?;
     let missing = forms::missing_in_env(&answer.credential);
     if form == Form::Env && !missing.is_empty() {
-        note(format!("{} would name files, which only `errand run` makes", missing.join(", ")));
+        note(format!("{} would name files or sockets, which only `errand run` makes", missing.join(", ")));
     }
     let mut out = std::io::stdout().lock();
     out.write_all(text.expose().as_bytes()).and_then(|()| out.flush()).map_err(|e| CliError::stdout(e).into())

@@ -11,6 +11,7 @@ pub mod exchange;
 pub mod output;
 pub mod run;
 pub mod serve;
+mod ssh;
 mod variables;
 pub mod verbs;
 

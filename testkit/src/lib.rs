@@ -4,6 +4,10 @@
 
 pub mod fakes;
 pub mod ledger_law;
+pub mod openssh;
 pub mod poll;
+pub mod ports;
 pub mod postgres;
+pub mod signers;
+pub mod sts;
 pub mod target_law;

@@ -3,14 +3,13 @@
 //! Set up as an operator would: database `orders`, group roles `orders_reader` and `orders_writer`, and the server's own
 //! role `errand` with CREATEROLE and `pg_signal_backend`, no superuser. Passwords are asked for over TCP (SCRAM).
 
-use crate::poll;
+use crate::{poll, ports};
 use sqlx::{
     AssertSqlSafe, Connection as _, PgConnection,
     postgres::{PgConnectOptions, PgSslMode},
 };
 use std::{
     fs,
-    net::TcpListener,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -51,7 +50,7 @@ impl PostgresFixture {
         fs::write(dir.path().join("superuser"), "root's own secret").expect("write");
         give_to_postgres(&dir.path().join("superuser"));
         initdb(&bin, dir.path());
-        let mut fixture = Self { dir, bin, port: free_port(), version: 0, process: None, settings };
+        let mut fixture = Self { dir, bin, port: ports::free(), version: 0, process: None, settings };
         fixture.resume().await;
         fixture.set_up().await;
         fixture
@@ -303,8 +302,4 @@ fn initdb(bin: &Path, dir: &Path) {
     command.args(["--auth-local=trust", "--auth-host=scram-sha-256"]).arg("--pwfile").arg(dir.join("superuser"));
     let output = command.output().expect("setpriv of util-linux runs");
     assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind((HOST, 0)).and_then(|l| l.local_addr()).expect("a free port").port()
 }

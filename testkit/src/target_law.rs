@@ -5,7 +5,7 @@ use proto_types::{
     id::parse_spiffe_id,
 };
 use serde_json::Value;
-use server_core::ports::{Durable, IssueError, IssueRequest, Target};
+use server_core::ports::{Durable, IssueError, IssueRequest, Making, Revoked, Target};
 use std::{future::Future, time::Duration};
 
 /// The target under the law, and one of its roles.
@@ -33,6 +33,7 @@ impl Subject<'_> {
             workload: parse_spiffe_id("spiffe://example.org/agents/planner").expect("a SPIFFE ID"),
             user: None,
             params: Value::Null,
+            key: None,
             now: self.now,
             not_after: self.now.plus(Duration::from_secs(600)),
         }
@@ -82,6 +83,76 @@ where
     a_role_that_is_not_declared_is_refused(subject).await;
     a_name_of_another_store_is_neither_issued_nor_revoked(subject).await;
     a_name_that_is_taken_is_refused_and_left_alone(subject, occupy, vacate).await;
+}
+
+/// Every clause for a kind of which nothing exists before release ([`Target::mint`]). `key` makes a caller's key.
+pub async fn holds_for_minted(subject: &Subject<'_>, key: impl Fn() -> Option<String>) {
+    roles_are_the_declared_ones(subject);
+    let request = |key| IssueRequest { key, ..subject.request() };
+    let limits = subject.target.role(subject.role).expect("the role is declared");
+    assert_eq!(limits.making, Making::Minted);
+
+    let good = request(key());
+    let issued = subject.target.mint(&good).await.expect("minted");
+    assert!(issued.not_after <= good.not_after && issued.not_after > good.now);
+    assert!(!issued.handle.to_string().contains(issued.access_token.expose().as_str()), "a handle is never a secret");
+    assert_eq!(issued.token_type, limits.token_type);
+
+    let again = subject.target.mint(&good).await.expect("minted again");
+    assert_ne!(again.access_token.expose(), issued.access_token.expose(), "no credential is made twice");
+
+    let lease = subject.lease(&good, issued.handle);
+    match subject.target.revoke(&lease).await.expect("an answer about its end") {
+        Revoked::Gone => {}
+        Revoked::Lingers { until } => assert_eq!(until, lease.expires_at),
+    }
+    refused(subject.target.issue(&durable(), &good).await.err());
+    refused(subject.target.mint(&IssueRequest { role: "no-such-role".into(), ..request(key()) }).await.err());
+    let name = CredentialName::of("zzzzz", LeaseId::new(OsEntropy.uuid_v7(subject.now)));
+    let foreign = IssueRequest { name, ..request(key()) };
+    refused(subject.target.mint(&foreign).await.err());
+    assert!(subject.target.revoke(&subject.lease(&foreign, Value::Null)).await.is_err());
+    if limits.key.is_some() {
+        refused(subject.target.mint(&request(None)).await.err());
+    }
+}
+
+/// Every clause for a kind whose credentials are created elsewhere, end by themselves and leave nothing to find. `life` is
+/// long enough for one.
+pub async fn holds_for_sessions(subject: &Subject<'_>, life: Duration) {
+    roles_are_the_declared_ones(subject);
+    let limits = subject.target.role(subject.role).expect("the role is declared");
+    assert_eq!((limits.making, limits.revocability), (Making::Created, Revocability::TtlOnly));
+    assert_eq!(limits.key, None);
+    let request = || IssueRequest { not_after: subject.now.plus(life), ..subject.request() };
+
+    let good = request();
+    let issued = subject.target.issue(&durable(), &good).await.expect("issued");
+    assert!(issued.not_after <= good.not_after && issued.not_after > good.now);
+    assert!(!issued.handle.to_string().contains(issued.access_token.expose().as_str()), "a handle is never a secret");
+    assert_eq!(issued.token_type, limits.token_type);
+    let other = subject.target.issue(&durable(), &request()).await.expect("another is issued");
+    assert_ne!(other.access_token.expose(), issued.access_token.expose(), "no credential is made twice");
+
+    assert_eq!(subject.target.scan(&CredentialName::prefix(subject.store_id), None).await, Ok(Vec::new()));
+    for handle in [issued.handle, Value::Null] {
+        let lease = subject.lease(&good, handle);
+        for _ in 0..2 {
+            let until = lease.expires_at;
+            assert_eq!(subject.target.revoke(&lease).await, Ok(Revoked::Lingers { until }), "true to its word");
+        }
+    }
+    refused(subject.target.mint(&good).await.err());
+    let elsewhere = IssueRequest { role: "no-such-role".into(), ..request() };
+    refused(subject.target.issue(&durable(), &elsewhere).await.err());
+    let name = CredentialName::of("zzzzz", LeaseId::new(OsEntropy.uuid_v7(subject.now)));
+    let foreign = IssueRequest { name, ..request() };
+    refused(subject.target.issue(&durable(), &foreign).await.err());
+    assert!(subject.target.revoke(&subject.lease(&foreign, Value::Null)).await.is_err());
+}
+
+fn refused(error: Option<IssueError>) {
+    assert!(matches!(error, Some(IssueError::Refused { .. })), "{error:?}");
 }
 
 fn roles_are_the_declared_ones(s: &Subject<'_>) {

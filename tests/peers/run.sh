@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Other people's SPIFFE clients against a running `errand dev`: go-spiffe, and py-spiffe. Outside of `make test`, since both
-# are fetched from the network the first time.
+# Other people's SPIFFE clients against a running `errand dev`: go-spiffe, py-spiffe, and SPIRE's command line. Outside of
+# `make test`, since all are fetched from the network the first time.
 #
 #   ERRAND_BIN=/path/to/errand   use this binary instead of building one
 set -euo pipefail
@@ -64,6 +64,13 @@ if python3 -c 'import venv, ensurepip' 2>/dev/null; then
   tried=$((tried + 1))
 else
   echo "peers: python3 with venv is not installed: py-spiffe is left out" >&2
+fi
+
+# Last: it bans the agent that the others need.
+if command -v go >/dev/null; then
+  (cd "$here/spire" && go build -o "$work/spire-server" .)
+  "$here/spire.sh" "$work/spire-server"
+  tried=$((tried + 1))
 fi
 
 [ "$tried" -gt 0 ] || { echo "peers: nothing was tried" >&2; exit 1; }

@@ -8,7 +8,7 @@ use agent_core::cache::{
     CacheError, Expiring, Fetched, IdentityCache, JwtCache, JwtKey, Limits, Lookup, Selectors, StreamId, Update, View,
     Work,
 };
-use proto_types::{Entry, Timestamp};
+use proto_types::{Entry, Selector, Timestamp};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -117,6 +117,11 @@ impl Identities {
 
     pub fn matching(&self, selectors: &Selectors) -> Vec<Arc<Entry>> {
         self.inner().cache.matching(selectors)
+    }
+
+    /// Entries that want one selector more than these, with that one.
+    pub fn near(&self, selectors: &Selectors) -> Vec<(Arc<Entry>, Selector)> {
+        self.inner().cache.near(selectors)
     }
 
     /// Entries known, SVIDs held, streams open.

@@ -55,6 +55,19 @@ impl AdminClient {
         self.json(Method::DELETE, path, None).await
     }
 
+    /// A document as the server wrote it, byte for byte, of at most `most` bytes.
+    pub async fn document(&self, path: &str, most: usize) -> Result<Bytes> {
+        let (status, answer) = self.send(Method::GET, path, None, "application/json").await?;
+        let bytes = self.within(ANSWER, "finish its answer", self.collect(answer, path)).await??;
+        match bytes {
+            _ if !status.is_success() => Err(problem::error(status, &bytes, path)),
+            bytes if bytes.len() > most => {
+                Err(CliError::failed(format!("the server's document is larger than {most} bytes")).at(path))
+            }
+            bytes => Ok(bytes),
+        }
+    }
+
     /// An `application/x-ndjson` answer, line by line.
     pub async fn lines(&self, path: &str, query: &Query) -> Result<Lines> {
         let target = query.on(path);

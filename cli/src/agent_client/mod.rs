@@ -15,7 +15,7 @@ pub use error::ClientError;
 use hyper_util::rt::TokioIo;
 use proto_types::Clock;
 use proto_wire::{
-    errand::v1::{GetInfoRequest, GetInfoResponse, agent_client, task_client},
+    errand::v1::{ExplainRequest, ExplainResponse, GetInfoRequest, GetInfoResponse, agent_client, task_client},
     workload::spiffe_workload_api_client::SpiffeWorkloadApiClient,
 };
 use std::{
@@ -107,6 +107,13 @@ impl AgentClient {
         let mut agent = agent_client::AgentClient::with_interceptor(self.channel.clone(), SecurityHeader);
         let answer = within(clock, ANSWER, agent.get_info(GetInfoRequest {})).await;
         self.answer("asking the agent who it is", answer)
+    }
+
+    /// What the agent makes of process `pid`.
+    pub async fn explain(&self, pid: i32, clock: &dyn Clock) -> Result<ExplainResponse, ClientError> {
+        let mut agent = agent_client::AgentClient::with_interceptor(self.channel.clone(), SecurityHeader);
+        let answer = within(clock, ANSWER, agent.explain(ExplainRequest { pid })).await;
+        self.answer("asking the agent about the process", answer)
     }
 
     /// The content of one answer, or why there is none. `doing` completes "… failed".

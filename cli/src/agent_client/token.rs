@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use proto_types::{Clock, CredentialInfo, RoleName, Secret, id::excerpt};
 use proto_wire::errand::v1::GetInfoResponse;
 use rustls::{ClientConfig, pki_types::ServerName};
+use serde_json::json;
 use std::{sync::Arc, time::Duration};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -24,6 +25,8 @@ const AGAIN: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+/// The type of a key in `authorization_details`.
+const KEY: &str = "urn:errand:key";
 
 /// The token endpoint, and how it is recognised.
 #[derive(Clone, Debug)]
@@ -58,6 +61,18 @@ struct Refused {
     error: String,
     #[serde(default)]
     error_description: String,
+    #[serde(default)]
+    key_format: Option<String>,
+}
+
+/// What is asked for, once.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    pub role: &'a RoleName,
+    /// The public half of a key of the caller's, for a role that is issued for one.
+    pub public_key: Option<&'a str>,
+    /// New for each credential and the same for each attempt to get it.
+    pub idempotency_key: &'a str,
 }
 
 impl TokenEndpoint {
@@ -82,16 +97,11 @@ impl TokenEndpoint {
 }
 
 impl TokenClient {
-    /// Obtains `role`. `idempotency_key` is new for each credential and the same for each attempt to get it.
-    pub async fn exchange(
-        &self,
-        role: &RoleName,
-        idempotency_key: &str,
-        clock: &dyn Clock,
-    ) -> Result<Answer, TokenError> {
+    /// Obtains one credential.
+    pub async fn exchange(&self, wanted: Wanted<'_>, clock: &dyn Clock) -> Result<Answer, TokenError> {
         let mut waits = AGAIN.into_iter();
         loop {
-            let tried = within(clock, LIMIT, self.once(role, idempotency_key)).await.unwrap_or(Err(TokenError::Silent));
+            let tried = within(clock, LIMIT, self.once(wanted)).await.unwrap_or(Err(TokenError::Silent));
             match (tried, waits.next()) {
                 (Err(error), Some(wait)) if error.may_pass() => clock.sleep(wait).await,
                 (outcome, _) => return outcome,
@@ -99,7 +109,7 @@ impl TokenClient {
         }
     }
 
-    async fn once(&self, role: &RoleName, idempotency_key: &str) -> Result<Answer, TokenError> {
+    async fn once(&self, wanted: Wanted<'_>) -> Result<Answer, TokenError> {
         let url = &self.endpoint.url;
         let host = self.endpoint.host();
         let tcp = TcpStream::connect((host, url.port_u16().unwrap_or(443))).await.map_err(TokenError::Connect)?;
@@ -109,7 +119,7 @@ impl TokenClient {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.map_err(|e| broken(&e))?;
         let conversation = async move {
-            let response = sender.send_request(self.request(role, idempotency_key)?).await.map_err(|e| broken(&e))?;
+            let response = sender.send_request(self.request(wanted)?).await.map_err(|e| broken(&e))?;
             let status = response.status().as_u16();
             let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
             let body = body.map_err(|e| TokenError::Broken(e.to_string()))?.to_bytes();
@@ -128,25 +138,28 @@ impl TokenClient {
         }
     }
 
-    fn request(&self, role: &RoleName, idempotency_key: &str) -> Result<http::Request<Full<Bytes>>, TokenError> {
+    fn request(&self, wanted: Wanted<'_>) -> Result<http::Request<Full<Bytes>>, TokenError> {
         let url = &self.endpoint.url;
-        let role = role.to_string();
-        let form: String = [
+        let role = wanted.role.to_string();
+        let details = wanted.public_key.map(|key| json!([{ "type": KEY, "public_key": key }]).to_string());
+        let form: Vec<String> = [
             ("grant_type", GRANT_TYPE),
             ("subject_token", self.subject_token.expose().as_str()),
             ("subject_token_type", JWT),
             ("audience", role.as_str()),
         ]
+        .into_iter()
+        .chain(details.as_deref().map(|details| ("authorization_details", details)))
         .map(|(name, value)| {
             format!("{name}={}", percent_encoding::utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC))
         })
-        .join("&");
+        .collect();
         http::Request::post(url.path_and_query().map_or("/", |p| p.as_str()))
             .header(http::header::HOST, url.authority().map_or("", |a| a.as_str()))
             .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .header(http::header::ACCEPT, "application/json")
-            .header("idempotency-key", idempotency_key)
-            .body(Full::new(Bytes::from(form)))
+            .header("idempotency-key", wanted.idempotency_key)
+            .body(Full::new(Bytes::from(form.join("&"))))
             .map_err(|_| TokenError::Endpoint(excerpt(&url.to_string())))
     }
 }
@@ -169,6 +182,9 @@ fn read(status: u16, body: Bytes) -> Result<Answer, TokenError> {
     };
     if matches!(status, 429 | 502 | 503 | 504) {
         return Err(TokenError::Busy { status, description });
+    }
+    if let Some(format) = refused.key_format {
+        return Err(TokenError::KeyWanted { format: excerpt(&format), description });
     }
     Err(TokenError::Refused { error: excerpt(&refused.error), description, status })
 }
@@ -195,6 +211,7 @@ mod tests {
             (400, r#"{"error":"invalid_target"}"#, Exit::Failed),
             (403, "forbidden by a proxy", Exit::Denied),
             (503, "", Exit::Unreachable),
+            (400, r#"{"error":"invalid_authorization_details","key_format":"openssh"}"#, Exit::Failed),
             (500, "<html>", Exit::Failed),
         ] {
             assert_eq!(refused(status, body).exit(), exit, "{status} {body}");

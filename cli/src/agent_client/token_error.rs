@@ -2,6 +2,7 @@
 
 use super::tls::TrustError;
 use crate::error::{CliError, Exit};
+use aws_lc_rs::error::KeyRejected;
 use proto_types::RoleName;
 
 /// A failure of the endpoint as such.
@@ -23,6 +24,13 @@ pub enum TokenError {
     Busy { status: u16, description: String },
     #[error("{description}")]
     Refused { error: String, description: String, status: u16 },
+    /// The role is issued for a key, and none was sent.
+    #[error("{description}")]
+    KeyWanted { format: String, description: String },
+    #[error("the role is issued for a key of the format `{0}`, which this version does not make")]
+    KeyFormat(String),
+    #[error("no key can be made for the role: {0}")]
+    Key(KeyRejected),
     #[error("the server's answer is not usable: {0}")]
     Answer(String),
 }
@@ -45,6 +53,7 @@ impl TokenError {
                 _ => Exit::Failed,
             },
             Self::Endpoint(_) | Self::Trust(_) | Self::Answer(_) => Exit::Failed,
+            Self::KeyWanted { .. } | Self::KeyFormat(_) | Self::Key(_) => Exit::Failed,
         }
     }
 
@@ -58,7 +67,10 @@ impl TokenError {
             }
             Self::Handshake(_) | Self::Trust(_) => failure
                 .hint("the agent's trust bundle and the server's certificate do not agree: look at the agent's log"),
-            Self::Endpoint(_) | Self::Answer(_) => failure,
+            Self::KeyWanted { .. } => failure.hint(
+                "name the public half of a key of yours with `errand exchange --key FILE.pub`, or use `errand run`, which makes one",
+            ),
+            Self::Endpoint(_) | Self::Answer(_) | Self::KeyFormat(_) | Self::Key(_) => failure,
         }
     }
 }

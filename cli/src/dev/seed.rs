@@ -54,6 +54,8 @@ fn entry(user: &SpiffeId, node: &SpiffeId, layout: &Layout) -> Result<Entry> {
         downstream: false,
         store_svid: false,
         expires_at: 0,
+        disable_x509_svid_prefetch: false,
+        jwt_svid_include_jti: false,
         revision: 0,
         created_at: Timestamp::default(),
     };

@@ -3,10 +3,11 @@
 
 use crate::{
     agent_client::token::Answer,
-    run::{DIR, password_url, relative},
+    run::{DIR, ERRAND, password_url, relative},
 };
 use proto_types::{CredentialInfo, Placement, Secret};
 use serde_json::{Value, json};
+use std::path::Path;
 
 /// `--as`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -36,14 +37,24 @@ pub struct NoForm {
 const VALUE_INSTEAD_OF_FILE: [(&str, &str, &str); 1] = [("PGPASSFILE", "password", "PGPASSWORD")];
 
 /// Files that only say what other variables say too.
-const SAID_OTHERWISE: [&str; 1] = ["PGSERVICEFILE"];
+const SAID_OTHERWISE: [&str; 2] = ["PGSERVICEFILE", "AWS_CONFIG_FILE"];
 
-/// The text, with its last line ended.
-pub fn render(answer: &Answer, form: Form) -> Result<Secret<String>, NoForm> {
+/// The same for a variable that names an endpoint, of which there is none either: fields, and the variables for them.
+const VALUES_INSTEAD_OF_ENDPOINT: [(&str, &[(&str, &str)]); 1] = [(
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    &[
+        ("access_key_id", "AWS_ACCESS_KEY_ID"),
+        ("secret_access_key", "AWS_SECRET_ACCESS_KEY"),
+        ("session_token", "AWS_SESSION_TOKEN"),
+    ],
+)];
+
+/// The text, with its last line ended. `errand` is this program.
+pub fn render(answer: &Answer, form: Form, errand: &Path) -> Result<Secret<String>, NoForm> {
     let credential = &answer.credential;
     let (text, form) = match form {
         Form::Json => (Some(String::from_utf8_lossy(answer.body.expose()).trim_end().to_string()), "json"),
-        Form::Env => (env(credential), "env"),
+        Form::Env => (env(credential, errand), "env"),
         Form::Aws => (aws(credential), "aws"),
         Form::Ssh => (field(credential, "certificate").map(|line| line.trim_end().to_string()), "ssh"),
         Form::Pgpass => (pgpass(credential), "pgpass"),
@@ -52,31 +63,51 @@ pub fn render(answer: &Answer, form: Form) -> Result<Secret<String>, NoForm> {
     Ok(Secret::new(text + "\n"))
 }
 
-/// The variables a program would be given, except those that name files.
-fn env(credential: &CredentialInfo) -> Option<String> {
+/// The variables a program would be given, except those that name files and sockets.
+fn env(credential: &CredentialInfo, errand: &Path) -> Option<String> {
     let mut lines = Vec::new();
     for placement in &credential.placement {
-        let Placement::Env { name, value } = placement else { continue };
-        if !value.contains(DIR) {
-            let value = password_url(value, credential).unwrap_or_else(|| value.clone());
-            lines.push(export(name, &value));
-        } else if let Some((_, secret, instead)) = VALUE_INSTEAD_OF_FILE.iter().find(|(file, ..)| file == name)
-            && let Some(value) = field(credential, secret)
-        {
-            lines.push(export(instead, value));
+        match placement {
+            Placement::Env { name, value } if !value.contains(DIR) => {
+                let value = value.replace(ERRAND, &errand.to_string_lossy());
+                lines.push(export(name, &password_url(&value, credential).unwrap_or(value)));
+            }
+            Placement::Env { name, .. } => {
+                let instead = VALUE_INSTEAD_OF_FILE.iter().find(|(file, ..)| file == name);
+                let value = instead.and_then(|(_, secret, variable)| Some((variable, field(credential, secret)?)));
+                lines.extend(value.map(|(variable, value)| export(variable, value)));
+            }
+            Placement::LoopbackHttp { variable, .. } => {
+                let values = instead_of_endpoint(credential, variable).unwrap_or_default();
+                lines.extend(values.into_iter().map(|(variable, value)| export(variable, value)));
+            }
+            _ => {}
         }
     }
     (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
-/// Variables that name a file and have no value to stand for it: what a program may miss in the `env` form.
+/// The variables that say what the endpoint `variable` would; all of them or none.
+fn instead_of_endpoint<'a>(credential: &'a CredentialInfo, variable: &str) -> Option<Vec<(&'static str, &'a str)>> {
+    let (_, values) = VALUES_INSTEAD_OF_ENDPOINT.iter().find(|(endpoint, _)| *endpoint == variable)?;
+    values.iter().map(|(name, variable)| Some((*variable, field(credential, name)?))).collect()
+}
+
+/// Variables that name a file or a socket and have no value to stand for it: what a program may miss in the `env` form.
 pub fn missing_in_env(credential: &CredentialInfo) -> Vec<&str> {
+    let is_missing = |name: &str| {
+        let is_replaced = VALUE_INSTEAD_OF_FILE.iter().any(|(file, ..)| *file == name);
+        !is_replaced && !SAID_OTHERWISE.contains(&name)
+    };
     let names = credential.placement.iter().filter_map(|placement| match placement {
-        Placement::Env { name, value } if value.contains(DIR) => Some(name.as_str()),
+        Placement::Env { name, value } => (value.contains(DIR) && is_missing(name)).then_some(name.as_str()),
+        Placement::SshAgent { variable } => Some(variable.as_str()),
+        Placement::LoopbackHttp { variable, .. } => {
+            instead_of_endpoint(credential, variable).is_none().then_some(variable.as_str())
+        }
         _ => None,
     });
-    let is_replaced = |name: &&str| VALUE_INSTEAD_OF_FILE.iter().any(|(file, ..)| file == name);
-    names.filter(|name| !is_replaced(name) && !SAID_OTHERWISE.contains(name)).collect()
+    names.collect()
 }
 
 /// One assignment that every POSIX shell reads back as it was.
@@ -134,6 +165,10 @@ mod tests {
         Answer { body, credential: serde_json::from_value(credential).unwrap() }
     }
 
+    fn rendered(answer: &Answer, form: Form) -> Result<String, NoForm> {
+        render(answer, form, Path::new("/opt/errand")).map(|text| text.expose().clone())
+    }
+
     fn credential(fields: Value) -> Value {
         let mut credential =
             json!({ "kind": "k", "id": "l", "expires_at": "2026-01-01T00:00:00Z", "revocability": "ttl_only" });
@@ -144,8 +179,8 @@ mod tests {
     #[test]
     fn a_password_line_escapes_what_separates_its_fields() {
         let fields = json!({ "host": "h", "port": 1, "database": "a:b", "user": "u", "password": "p\\:" });
-        let text = render(&answer(credential(fields)), Form::Pgpass).unwrap();
-        assert_eq!(text.expose(), "h:1:a\\:b:u:p\\\\\\:\n");
+        let text = rendered(&answer(credential(fields)), Form::Pgpass).unwrap();
+        assert_eq!(text, "h:1:a\\:b:u:p\\\\\\:\n");
     }
 
     #[test]
@@ -154,17 +189,17 @@ mod tests {
             { "type": "env", "name": "PGPASSFILE", "value": "${DIR}/pgpass" },
             { "type": "file", "path": "pgpass", "content": "a\nb\n", "append": true },
         ]);
-        let text = render(&answer(credential(json!({ "placement": placement }))), Form::Pgpass).unwrap();
-        assert_eq!(text.expose(), "a\nb\n");
+        let text = rendered(&answer(credential(json!({ "placement": placement }))), Form::Pgpass).unwrap();
+        assert_eq!(text, "a\nb\n");
     }
 
     #[test]
     fn aws_needs_all_of_its_fields() {
         let two = json!({ "access_key_id": "A", "secret_access_key": "B" });
         let three = json!({ "access_key_id": "A", "secret_access_key": "B", "session_token": "C" });
-        assert!(render(&answer(credential(two)), Form::Aws).is_err());
-        let text = render(&answer(credential(three)), Form::Aws).unwrap();
-        let document: Value = serde_json::from_str(text.expose()).unwrap();
+        assert!(rendered(&answer(credential(two)), Form::Aws).is_err());
+        let text = rendered(&answer(credential(three)), Form::Aws).unwrap();
+        let document: Value = serde_json::from_str(&text).unwrap();
         assert_eq!((&document["Version"], &document["Expiration"]), (&json!(1), &json!("2026-01-01T00:00:00Z")));
     }
 
@@ -179,5 +214,26 @@ mod tests {
         let placement = json!([env("PGPASSFILE"), env("PGSERVICEFILE"), env("PGSSLROOTCERT")]);
         let answer = answer(credential(json!({ "placement": placement, "password": "p" })));
         assert_eq!(missing_in_env(&answer.credential), ["PGSSLROOTCERT"]);
+    }
+
+    #[test]
+    fn an_endpoint_is_replaced_by_all_of_its_values_or_named_as_missing() {
+        let endpoint = json!({ "type": "loopback_http", "variable": "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+            "token_file_variable": "T", "body": {} });
+        let agent = json!({ "type": "ssh_agent", "variable": "SSH_AUTH_SOCK" });
+        let call = json!({ "type": "env", "name": "HELPER", "value": "${ERRAND} exchange" });
+        let config = json!({ "type": "env", "name": "AWS_CONFIG_FILE", "value": "${DIR}/aws_config" });
+        let placement = json!([endpoint, agent, call, config]);
+        let mut fields = json!({ "access_key_id": "A", "secret_access_key": "B", "placement": placement });
+        let two = answer(credential(fields.clone()));
+        assert_eq!(rendered(&two, Form::Env).unwrap(), "export HELPER='/opt/errand exchange'\n");
+        assert_eq!(missing_in_env(&two.credential), ["AWS_CONTAINER_CREDENTIALS_FULL_URI", "SSH_AUTH_SOCK"]);
+        fields["session_token"] = "C".into();
+        let three = answer(credential(fields));
+        let lines = rendered(&three, Form::Env).unwrap();
+        assert!(lines.starts_with(
+            "export AWS_ACCESS_KEY_ID='A'\nexport AWS_SECRET_ACCESS_KEY='B'\nexport AWS_SESSION_TOKEN='C'\n"
+        ));
+        assert_eq!(missing_in_env(&three.credential), ["SSH_AUTH_SOCK"]);
     }
 }

@@ -1,16 +1,21 @@
-//! Staying beside CMD: signals on, credentials renewed, the task's end noticed, CMD's exit status answered.
+//! Staying beside CMD: signals passed on, endpoints served, credentials renewed, the task's end noticed, CMD's exit status
+//! answered.
 
 use super::{
     Ports,
+    endpoints::Endpoints,
     failure::{self, note},
-    placement::{self, Rules},
+    obtain::{self, Obtained},
+    placement::{self, Held, Rules},
     prepare::{Accompanied, Underway},
     process::Child,
     signals::{Signals, pass_on},
-    task::News,
+    task::{News, Task},
+    texts::Names,
 };
-use crate::agent_client::token::{Answer, TokenError};
-use std::{future::Future, pin::Pin};
+use crate::agent_client::token::TokenError;
+use proto_types::{Clock, Timestamp};
+use std::{future::Future, mem, pin::Pin};
 
 /// CMD, executed.
 pub struct Running {
@@ -21,7 +26,7 @@ pub struct Running {
 }
 
 /// One renewal on its way, and which grant it is for.
-type Renewal<'a> = Pin<Box<dyn Future<Output = (usize, Result<Answer, TokenError>)> + Send + 'a>>;
+type Renewal<'a> = Pin<Box<dyn Future<Output = (usize, Result<Obtained, TokenError>)> + Send + 'a>>;
 
 impl Running {
     pub fn new(child: Child, with: Accompanied) -> Self {
@@ -49,7 +54,7 @@ impl Running {
                     failure::OWN
                 }),
                 caught = signals.next() => pass_on(caught, child.pid()),
-                news = news(underway), if listening => match news {
+                news = news(&mut underway.task), if listening => match news {
                     News::Renewed => {}
                     News::Ended(reason) => {
                         listening = false;
@@ -63,10 +68,11 @@ impl Running {
                         }
                     }
                 },
-                (grant, answer) = underway_renewal(&mut renewal) => {
+                (grant, obtained) = underway_renewal(&mut renewal) => {
                     renewal = None;
-                    self.renewed(grant, answer, underway, ports);
+                    self.renewed(grant, obtained, underway, ports);
                 }
+                () = serve(&mut underway.endpoints, clock) => {}
                 () = clock.sleep(due.map(|(_, at)| at.since(now)).unwrap_or_default()), if due.is_some() => {
                     renewal = due.and_then(|(grant, _)| self.renew(grant, underway, ports));
                 }
@@ -82,8 +88,11 @@ impl Running {
     /// CMD lives, its credentials do not.
     fn task_is_over(&mut self, reason: &str, underway: &mut Underway) {
         underway.task_ended = true;
+        underway.endpoints = None;
         underway.dir = None;
         self.with.renewals.stop();
+        // With them their keys.
+        self.with.held.clear();
         // The process that is gone is CMD itself: its exit status is about to be read.
         if reason != "process_gone" {
             note(format!("the task is over ({reason}): CMD goes on, its credentials do not"));
@@ -92,54 +101,79 @@ impl Running {
 
     fn renew<'a>(&mut self, grant: usize, underway: &Underway, ports: Ports<'a>) -> Option<Renewal<'a>> {
         let task = underway.task.as_ref()?;
-        let role = self.with.held.get(grant)?.role.clone();
+        let held = self.with.held.get(grant)?;
+        let (role, key) = (held.role.clone(), held.key.clone());
         // A new client each time: the task's identity may have been renewed since.
         let client = self.with.endpoint.client(&task.identity);
-        let key = ports.entropy.uuid_v7(ports.clock.now()).to_string();
         Some(Box::pin(async move {
             match client {
-                Ok(client) => (grant, client.exchange(&role, &key, ports.clock).await),
+                Ok(client) => (grant, obtain::one(&client, &role, key, ports).await),
                 Err(error) => (grant, Err(error)),
             }
         }))
     }
 
-    fn renewed(&mut self, grant: usize, answer: Result<Answer, TokenError>, underway: &mut Underway, ports: Ports<'_>) {
+    fn renewed(
+        &mut self,
+        grant: usize,
+        obtained: Result<Obtained, TokenError>,
+        underway: &mut Underway,
+        ports: Ports<'_>,
+    ) {
         let now = ports.clock.now();
+        let Obtained { answer, key } = match obtained {
+            Ok(obtained) => obtained,
+            Err(error) => return self.not_renewed(grant, &error, now),
+        };
         let held = &mut self.with.held[grant];
-        match answer {
-            Ok(answer) => {
-                held.credential = answer.credential;
-                self.with.renewals.renewed(grant, held.credential.expires_at, now);
-                if let Err(error) = self.rewrite(underway) {
-                    note(format!("a renewed credential cannot be put in place: {error}"));
-                }
-            }
+        let expires_at = answer.credential.expires_at;
+        let before = (mem::replace(&mut held.credential, answer.credential), mem::replace(&mut held.key, key));
+        match self.replace(underway) {
+            Ok(()) => self.with.renewals.renewed(grant, expires_at, now),
             Err(error) => {
-                let (role, expires_at) = (&held.role, held.credential.expires_at);
-                if self.with.renewals.failed(grant, expires_at, now) {
-                    note(format!("the credential for {role} has expired and could not be renewed: {error}"));
-                }
+                note(format!("a renewed credential cannot be put in place: {error}"));
+                // What is in place stays, and the other grants are not held up by this one.
+                let held = &mut self.with.held[grant];
+                (held.credential, held.key) = before;
+                self.not_renewed(grant, &*error, now);
             }
         }
     }
 
-    /// Files are replaced whole; what CMD read before stays valid until it expires.
-    fn rewrite(&self, underway: &mut Underway) -> Result<(), Box<dyn std::error::Error>> {
-        let Some(dir) = underway.dir.as_mut() else { return Ok(()) };
-        let rules = Rules { dir: dir.path(), place: self.with.place, password_in_url: self.with.password_in_url };
-        Ok(dir.write(&placement::plan(&self.with.held, rules)?.files)?)
+    fn not_renewed(&mut self, grant: usize, why: &dyn std::error::Error, now: Timestamp) {
+        let Held { role, credential, .. } = &self.with.held[grant];
+        if self.with.renewals.failed(grant, credential.expires_at, now) {
+            note(format!("the credential for {role} has expired and could not be renewed: {why}"));
+        }
+    }
+
+    /// What is served and each file are replaced whole; what CMD read before stays valid until it expires.
+    fn replace(&self, underway: &mut Underway) -> Result<(), Box<dyn std::error::Error>> {
+        let Accompanied { held, place, password_in_url, errand, .. } = &self.with;
+        let (Some(dir), Some(endpoints)) = (underway.dir.as_mut(), &underway.endpoints) else { return Ok(()) };
+        let names = Names { dir: dir.path(), errand };
+        let rules = Rules { names, place: *place, password_in_url: *password_in_url };
+        let files = placement::plan(held, rules)?.files;
+        endpoints.renew(held, rules)?;
+        Ok(dir.write(&files)?)
     }
 }
 
-async fn news(underway: &mut Underway) -> News {
-    match underway.task.as_mut() {
+async fn news(task: &mut Option<Task>) -> News {
+    match task {
         Some(task) => task.news().await,
         None => std::future::pending().await,
     }
 }
 
-async fn underway_renewal(renewal: &mut Option<Renewal<'_>>) -> (usize, Result<Answer, TokenError>) {
+async fn serve(endpoints: &mut Option<Endpoints>, clock: &dyn Clock) {
+    match endpoints {
+        Some(endpoints) => endpoints.serve(clock).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn underway_renewal(renewal: &mut Option<Renewal<'_>>) -> (usize, Result<Obtained, TokenError>) {
     match renewal {
         Some(renewal) => renewal.await,
         None => std::future::pending().await,

@@ -1,7 +1,7 @@
 //! `errand run`: a task around one command.
 //!
 //! Decides the order: find and open CMD, have it measured, start the task, obtain every credential, put them in place,
-//! show the agent the waiting child, let it execute, stay beside it, end the task. Decides nothing about who may have
+//! show the agent the waiting child, let it execute, stay beside it and serve it, end the task. Decides nothing about who may have
 //! what. Each step is a file of its own; `sys` is the only one with `unsafe` in it.
 
 mod accompany;
@@ -10,8 +10,10 @@ mod cgroup;
 mod child;
 mod command;
 mod dir;
+mod endpoints;
 mod failure;
 mod launch;
+mod obtain;
 mod placement;
 mod prepare;
 mod process;
@@ -20,14 +22,15 @@ mod signals;
 mod surroundings;
 mod sys;
 mod task;
+mod texts;
 mod watchdog;
 
 pub(crate) use args::ttl;
 pub use args::{Place, RunArgs};
 pub(crate) use failure::{Failure, note};
 pub(crate) use placement::{password_url, relative};
-pub(crate) use surroundings::DIR;
 pub(crate) use task::Task;
+pub(crate) use texts::{DIR, ERRAND};
 
 use prepare::Underway;
 use proto_types::{Clock, Entropy, OsEntropy, SystemClock};

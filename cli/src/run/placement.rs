@@ -4,26 +4,54 @@
 //! Several grants may want one variable. Of grants of one kind that differ in any, only what names one and the same file
 //! for all of them is kept: half of one and half of another would be a lie. Of different kinds only that variable is left out.
 
+mod put;
+
+pub use put::{PlacementError, SSH_AGENT, certificate, document, relative};
+
 use super::{
     args::Place,
-    surroundings::{DIR, substitute},
+    texts::{DIR, Names},
 };
+use crate::ssh::SshKey;
 use proto_types::{CredentialInfo, Placement, RoleName, Secret};
+use put::Put;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Component, Path, PathBuf},
+    path::PathBuf,
+    sync::Arc,
 };
 
 /// One credential of the task.
 pub struct Held {
     pub role: RoleName,
     pub credential: CredentialInfo,
+    /// The key it was issued for, where its kind wants one.
+    pub key: Option<Arc<SshKey>>,
+    /// Where what is served of it answers.
+    pub addresses: Vec<Address>,
+}
+
+impl Held {
+    /// Something beside the command's variables and files answers for it.
+    pub fn is_served(&self) -> bool {
+        let is_served = |p: &Placement| matches!(p, Placement::SshAgent { .. } | Placement::LoopbackHttp { .. });
+        self.credential.placement.iter().any(is_served)
+    }
+}
+
+/// One endpoint on loopback, open before anything names it.
+pub struct Address {
+    /// The variable that names it, and tells it from the others of its grant.
+    pub variable: String,
+    pub url: String,
+    /// What a caller must show.
+    pub bearer: Secret<String>,
 }
 
 /// How placements are carried out.
 #[derive(Clone, Copy)]
 pub struct Rules<'a> {
-    pub dir: &'a Path,
+    pub names: Names<'a>,
     pub place: Place,
     pub password_in_url: bool,
 }
@@ -40,33 +68,15 @@ pub struct Plan {
     pub urls_with_password: usize,
 }
 
-/// A placement that cannot be carried out. Says which grant, never a value.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PlacementError {
-    #[error("this version cannot place a credential of kind `{kind}` ({role}): it needs {needs}")]
-    Unsupported { role: RoleName, kind: String, needs: &'static str },
-    #[error("the server's placement for {role} names a file outside the private directory")]
-    Outside { role: RoleName },
-    #[error("the server's placement for {role} names a variable that cannot be set")]
-    Variable { role: RoleName },
-    #[error("{role} and another grant both want the file `{path}` for themselves")]
-    Contested { role: RoleName, path: String },
-}
-
 /// What to put where for all of `held`, in the order of the grants.
 pub fn plan(held: &[Held], rules: Rules<'_>) -> Result<Plan, PlacementError> {
     let mut plan = Plan::default();
     let mut wanted = Vec::new();
     for (grant, one) in held.iter().enumerate() {
         for placement in &one.credential.placement {
-            match carry_out(one, placement, rules)? {
-                Put::Env(name, value) => wanted.push(Wanted { grant, name, value }),
-                Put::File { path, content, append } => plan.add_file(&one.role, path, content, append)?,
-                Put::Credential { path, content, variable } => {
-                    wanted.push(Wanted { grant, name: variable, value: format!("{DIR}/{}", path.display()) });
-                    plan.add_file(&one.role, path, content, false)?;
-                }
-            }
+            let Put { env, files } = put::put(one, placement, rules)?;
+            wanted.extend(env.into_iter().map(|(name, value)| Wanted { grant, name, value }));
+            files.into_iter().try_for_each(|file| plan.add_file(&one.role, file))?;
         }
     }
     plan.settle(held, wanted, rules);
@@ -80,61 +90,20 @@ struct Wanted {
     value: String,
 }
 
-enum Put {
-    Env(String, String),
-    File { path: PathBuf, content: String, append: bool },
-    Credential { path: PathBuf, content: String, variable: String },
-}
-
-fn carry_out(held: &Held, placement: &Placement, rules: Rules<'_>) -> Result<Put, PlacementError> {
-    let Held { role, credential } = held;
-    let unsupported = |needs| PlacementError::Unsupported { role: role.clone(), kind: credential.kind.clone(), needs };
-    let inside = |path: &str| relative(path).ok_or_else(|| PlacementError::Outside { role: role.clone() });
-    Ok(match placement {
-        Placement::Env { name, value } if is_settable(name) => Put::Env(name.clone(), value.clone()),
-        Placement::Env { .. } => return Err(PlacementError::Variable { role: role.clone() }),
-        Placement::File { path, content, append } => {
-            Put::File { path: inside(path)?, content: substitute(content, rules.dir), append: *append }
-        }
-        // A plugin calls `errand exchange`, which needs the agent's socket.
-        Placement::ExecPlugin { .. } | Placement::LoopbackHttp { .. } if rules.place == Place::Static => plain(held),
-        Placement::ExecPlugin { path, content } => {
-            Put::File { path: inside(path)?, content: substitute(content, rules.dir), append: false }
-        }
-        Placement::SshAgent { .. } => return Err(unsupported("an SSH agent")),
-        Placement::LoopbackHttp { .. } => return Err(unsupported("an endpoint on loopback")),
-    })
-}
-
-/// The credential's own fields as a JSON file, for a sandbox in which no socket can be reached.
-fn plain(held: &Held) -> Put {
-    let mut fields = CredentialInfo { placement: Vec::new(), ..held.credential.clone() };
-    fields.fields.remove("placement");
-    let content = serde_json::to_string(&fields).expect("a credential that was read from JSON is JSON");
-    let (target, role) = (held.role.target(), held.role.role());
-    let variable: String = format!("ERRAND_CRED_{target}_{role}_FILE").to_uppercase().replace('-', "_");
-    Put::Credential { path: PathBuf::from(format!("{target}.{role}.json")), content, variable }
-}
-
 impl Plan {
-    fn add_file(
-        &mut self,
-        role: &RoleName,
-        path: PathBuf,
-        content: String,
-        append: bool,
-    ) -> Result<(), PlacementError> {
+    fn add_file(&mut self, role: &RoleName, file: put::File) -> Result<(), PlacementError> {
+        let put::File { path, content, append } = file;
         match self.files.get(&path) {
             None => {
-                self.files.insert(path, content.into());
+                self.files.insert(path, content);
             }
-            Some(there) if !append && there.expose() == &content => {}
+            Some(there) if !append && there.expose() == content.expose() => {}
             Some(_) if !append => {
                 return Err(PlacementError::Contested { role: role.clone(), path: path.display().to_string() });
             }
             Some(there) => {
                 let gap = if there.expose().ends_with('\n') { "" } else { "\n" };
-                let whole = format!("{}{gap}{content}", there.expose());
+                let whole = format!("{}{gap}{}", there.expose(), content.expose());
                 self.files.insert(path, whole.into());
             }
         }
@@ -163,7 +132,7 @@ impl Plan {
         };
         self.left_out = wanted.iter().filter(|w| is_left_out(w)).map(|w| w.name.clone()).collect();
         for want in wanted.iter().filter(|w| !self.left_out.contains(&w.name)) {
-            let value = substitute(&want.value, rules.dir);
+            let value = rules.names.fill(&want.value);
             let with = rules.password_in_url.then(|| password_url(&value, &held[want.grant].credential)).flatten();
             self.urls_with_password += usize::from(with.is_some());
             self.env.insert(want.name.clone(), with.unwrap_or(value));
@@ -188,39 +157,30 @@ pub fn password_url(value: &str, credential: &CredentialInfo) -> Option<String> 
     Some(format!("{scheme}://{user}:{password}{}", &rest[user.len()..]))
 }
 
-/// A path inside the private directory, relative to it; `None` for one that leaves it.
-pub fn relative(path: &str) -> Option<PathBuf> {
-    let path = path.strip_prefix(DIR).map_or(path, |rest| rest.trim_start_matches('/'));
-    let path = Path::new(path);
-    let stays = path.components().all(|c| matches!(c, Component::Normal(_)));
-    (stays && path.file_name().is_some() && !path.to_string_lossy().contains('\0')).then(|| path.into())
-}
-
-/// A name a shell could set, outside the task's own; `ERRAND_CRED_…` is for credentials.
-fn is_settable(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
-        && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
-        && (!name.starts_with("ERRAND_") || name.starts_with("ERRAND_CRED_"))
-        && !name.starts_with("LD_")
-        && !matches!(name, "SPIFFE_ENDPOINT_SOCKET" | "PATH" | "HOME" | "SHELL" | "IFS" | "BASH_ENV" | "ENV")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::{Value, json};
+    use std::path::Path;
 
     fn held(role: &str, kind: &str, placement: Value) -> Held {
         let credential = json!({
             "kind": kind, "id": "l", "expires_at": "2026-01-01T00:00:00Z", "revocability": "ttl_only",
             "password": "p:/@", "placement": placement,
         });
-        Held { role: role.parse().unwrap(), credential: serde_json::from_value(credential).unwrap() }
+        let credential = serde_json::from_value(credential).unwrap();
+        Held { role: role.parse().unwrap(), credential, key: None, addresses: Vec::new() }
+    }
+
+    const NAMES: (&str, &str) = ("/shm/errand-1", "/opt/errand");
+
+    fn placed(held: &[Held], place: Place, password_in_url: bool) -> Result<Plan, PlacementError> {
+        let names = Names { dir: Path::new(NAMES.0), errand: Path::new(NAMES.1) };
+        plan(held, Rules { names, place, password_in_url })
     }
 
     fn planned(held: &[Held], password_in_url: bool) -> Result<Plan, PlacementError> {
-        plan(held, Rules { dir: Path::new("/shm/errand-1"), place: Place::Auto, password_in_url })
+        placed(held, Place::Auto, password_in_url)
     }
 
     fn env(name: &str, value: &str) -> Value {

@@ -8,22 +8,21 @@ use super::{
     child::{self, Waiting},
     command::{self, Found},
     dir::{self, PrivateDir},
+    endpoints::{Endpoints, Members},
     failure::note,
     launch::{LaunchError, LaunchSocket},
+    obtain,
     placement::{self, Held, Plan, Rules},
     renew::Renewals,
-    surroundings::{self, Surroundings, Variables},
+    surroundings::{self, Surroundings},
     task::{self, End, Task},
+    texts::Names,
     watchdog::Watchdog,
 };
 use crate::{
-    agent_client::{
-        AgentClient,
-        token::{TokenClient, TokenEndpoint},
-    },
+    agent_client::{AgentClient, token::TokenEndpoint},
     error::CliError,
 };
-use futures_util::future::try_join_all;
 use proto_types::RoleName;
 use proto_wire::errand::v1::{GetInfoResponse, StartRequest};
 use std::{
@@ -41,6 +40,7 @@ pub struct Underway {
     /// The task is over already; nobody needs to be told.
     pub task_ended: bool,
     pub dir: Option<PrivateDir>,
+    pub endpoints: Option<Endpoints>,
     watchdog: Option<Watchdog>,
     cgroup: Option<std::path::PathBuf>,
 }
@@ -67,6 +67,8 @@ pub struct Accompanied {
     pub renewals: Renewals,
     pub place: super::Place,
     pub password_in_url: bool,
+    /// This program, for what calls it back.
+    pub errand: PathBuf,
 }
 
 pub async fn prepare(args: &RunArgs, underway: &mut Underway, ports: Ports<'_>) -> Result<Prepared, Failure> {
@@ -98,37 +100,48 @@ pub async fn prepare(args: &RunArgs, underway: &mut Underway, ports: Ports<'_>) 
     };
     let task = &*underway.task.insert(Task::start(agent, request, clock).await.map_err(CliError::from)?);
     let client = endpoint.client(&task.identity).map_err(Failure::own)?;
-    let held = obtain(&client, &roles, ports).await?;
+    let mut held = obtain::all(&client, &roles, ports).await?;
 
     watchdog.ready(clock).await.map_err(no_watchdog)?;
     let path = dir::choose(&|name| std::env::var_os(name), ports.entropy)
         .map_err(|e| Failure::own(e).hint("set XDG_RUNTIME_DIR to a tmpfs that you may write"))?;
     watchdog.directory(&path, clock).await.map_err(no_watchdog)?;
     let dir = underway.dir.insert(PrivateDir::make(path).map_err(Failure::own)?);
-    let rules = Rules { dir: dir.path(), place: args.place, password_in_url: args.password_in_url };
+    let errand =
+        std::env::current_exe().map_err(|e| Failure::own(format!("cannot find this program's own file: {e}")))?;
+    let names = Names { dir: dir.path(), errand: &errand };
+    let rules = Rules { names, place: args.place, password_in_url: args.password_in_url };
+    let endpoints = Endpoints::open(&mut held, rules, ports.entropy).await.map_err(Failure::own)?;
+    let endpoints = underway.endpoints.insert(endpoints);
     let plan = placement::plan(&held, rules).map_err(Failure::own)?;
-    dir.write(&plan.files).map_err(Failure::own)?;
-    remark(&plan, args.password_in_url);
-
-    let inherited: Variables = std::env::vars_os().collect();
-    let env = Surroundings {
-        inherited: &inherited,
+    let environment = Surroundings {
+        inherited: &std::env::vars_os().collect(),
         masks: &masks,
         placed: &plan.env,
         keep: &args.keep_env,
-        dir: dir.path(),
+        names,
         task_id: &task.id.to_string(),
         endpoint_socket: agent.socket(),
     };
+    let environment = environment.environment();
+    dir.write(&plan.files).map_err(Failure::own)?;
+    remark(&plan, args.password_in_url);
+
     let script = Script { file: found.file.try_clone().map_err(Failure::own)?, path: found.path.clone() };
-    let image = child::image(found, &args.command, env.environment())?;
+    let image = child::image(found, &args.command, environment)?;
     let child = Waiting::fork(image).map_err(|e| Failure::own(format!("cannot start a process: {e}")))?;
     underway.cgroup = cgroup::make(task.id, child.pid());
     watchdog.command(child.pid(), underway.cgroup.as_deref(), clock).await.map_err(no_watchdog)?;
     launch.root(task.id, child.pid(), clock).await.map_err(refused)?;
+    if endpoints.has_members() {
+        let members = Members::of(task.id, child.pid(), underway.cgroup.is_some());
+        endpoints
+            .admit(members.map_err(|e| Failure::own(format!("members of the task cannot be told from others: {e}")))?);
+    }
 
     let renewals = Renewals::new(&held, task.ends_at, clock.now());
-    let running = Accompanied { endpoint, held, renewals, place: args.place, password_in_url: args.password_in_url };
+    let (place, password_in_url) = (args.place, args.password_in_url);
+    let running = Accompanied { endpoint, held, renewals, place, password_in_url, errand };
     Ok(Prepared { child, script, name: name.to_string_lossy().into_owned(), launch, running })
 }
 
@@ -160,6 +173,7 @@ impl Prepared {
 impl Underway {
     /// Ends the task and removes every trace. `ran`: CMD executed.
     pub async fn clean_up(mut self, ran: bool, ports: Ports<'_>) {
+        drop(self.endpoints.take());
         drop(self.dir.take());
         let ending = async {
             let (Some(agent), Some(task), false) = (&self.agent, &self.task, self.task_ended) else { return };
@@ -178,16 +192,6 @@ impl Underway {
             watchdog.done(ports.clock).await;
         }
     }
-}
-
-/// Every credential, at the same time. The first failure is the answer; ending the task takes back the others.
-async fn obtain(client: &TokenClient, roles: &[RoleName], ports: Ports<'_>) -> Result<Vec<Held>, Failure> {
-    let exchanges = roles.iter().map(|role| async move {
-        let key = ports.entropy.uuid_v7(ports.clock.now()).to_string();
-        let answer = client.exchange(role, &key, ports.clock).await.map_err(|e| e.of(role))?;
-        Ok::<_, CliError>(Held { role: role.clone(), credential: answer.credential })
-    });
-    Ok(try_join_all(exchanges).await?)
 }
 
 fn launch_socket(info: &GetInfoResponse) -> Result<LaunchSocket, Failure> {

@@ -1,5 +1,6 @@
 //! Credentials that would expire before their task does: obtained again in time. Decides when; the server decides that
-//! a renewed credential keeps its name. Files are renewed in place; a variable cannot be changed in a running program.
+//! a renewed credential keeps its name. Files and what is served are renewed in place; a variable cannot be changed in a
+//! running program.
 
 use super::placement::Held;
 use proto_types::Timestamp;
@@ -12,12 +13,15 @@ const LEAST: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Renewals {
     due: Vec<Option<Timestamp>>,
+    /// Which are served: whoever asks keeps what it is given, so what it is given must not be old.
+    served: Vec<bool>,
     ends_at: Timestamp,
 }
 
 impl Renewals {
     pub fn new(held: &[Held], ends_at: Timestamp, now: Timestamp) -> Self {
-        let mut renewals = Self { due: vec![None; held.len()], ends_at };
+        let served = held.iter().map(Held::is_served).collect();
+        let mut renewals = Self { due: vec![None; held.len()], served, ends_at };
         for (grant, one) in held.iter().enumerate() {
             renewals.renewed(grant, one.credential.expires_at, now);
         }
@@ -30,12 +34,14 @@ impl Renewals {
         due.min_by_key(|(_, due)| *due)
     }
 
-    /// It now lives until `expires_at`: due again when two thirds of that have passed, unless the task ends first.
+    /// It now lives until `expires_at`: due again when two thirds of that have passed, or half where it is served, unless
+    /// the task ends first.
     pub fn renewed(&mut self, grant: usize, expires_at: Timestamp, now: Timestamp) {
         let life = expires_at.since(now);
         // An expiry that differs from the task's end by rounding is the task's end.
         let is_enough = expires_at.plus(LEAST) >= self.ends_at;
-        self.due[grant] = (!is_enough).then(|| now.plus((life * 2 / 3).max(LEAST)));
+        let rest = if self.served[grant] { life / 2 } else { life * 2 / 3 };
+        self.due[grant] = (!is_enough).then(|| now.plus(rest.max(LEAST)));
     }
 
     /// It could not be renewed: tried again after a quarter of what is left. Answers whether it has expired.
@@ -60,7 +66,7 @@ mod tests {
     }
 
     fn of(ends_at: i64) -> Renewals {
-        Renewals { due: vec![None, None], ends_at: at(ends_at) }
+        Renewals { due: vec![None, None], served: vec![false, true], ends_at: at(ends_at) }
     }
 
     #[test]
@@ -71,6 +77,13 @@ mod tests {
         assert_eq!(renewals.next(), Some((0, at(600))));
         renewals.renewed(0, at(3600), at(600));
         assert_eq!(renewals.next(), None);
+    }
+
+    #[test]
+    fn what_is_served_is_renewed_after_half_of_its_life() {
+        let mut renewals = of(3600);
+        renewals.renewed(1, at(900), at(0));
+        assert_eq!(renewals.next(), Some((1, at(450))));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Order, later wins: inherited; masked variables removed; what masks set; what placements set; `--keep-env` as it was;
 //! the task's own three.
 
+use super::texts::Names;
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -37,7 +38,7 @@ pub struct Surroundings<'a> {
     pub masks: &'a [Mask],
     pub placed: &'a BTreeMap<String, String>,
     pub keep: &'a [String],
-    pub dir: &'a Path,
+    pub names: Names<'a>,
     pub task_id: &'a str,
     pub endpoint_socket: &'a Path,
 }
@@ -47,7 +48,7 @@ impl Surroundings<'_> {
         let mut env = self.inherited.clone();
         env.retain(|name, _| !self.is_masked(name));
         for (name, value) in self.masks.iter().flat_map(|mask| &mask.set) {
-            env.insert(name.into(), substitute(value, self.dir).into());
+            env.insert(name.into(), self.names.fill(value).into());
         }
         env.extend(self.placed.iter().map(|(name, value)| (name.into(), value.into())));
         for name in self.keep.iter().map(OsStr::new) {
@@ -59,7 +60,7 @@ impl Surroundings<'_> {
         let mut socket = OsString::from("unix://");
         socket.push(self.endpoint_socket);
         env.insert("ERRAND_TASK_ID".into(), self.task_id.into());
-        env.insert("ERRAND_DIR".into(), self.dir.into());
+        env.insert("ERRAND_DIR".into(), self.names.dir.into());
         env.insert("SPIFFE_ENDPOINT_SOCKET".into(), socket);
         env
     }
@@ -75,14 +76,6 @@ impl Surroundings<'_> {
     }
 }
 
-/// `${DIR}` in a text of the server, replaced by the private directory.
-pub fn substitute(text: &str, dir: &Path) -> String {
-    text.replace(DIR, &dir.to_string_lossy())
-}
-
-/// How the private directory is spelled in masks and placements.
-pub const DIR: &str = "${DIR}";
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,7 +89,7 @@ mod tests {
             masks: &super::masks(masks).unwrap(),
             placed: &placed,
             keep: &keep,
-            dir: Path::new("/shm/errand-1"),
+            names: Names { dir: Path::new("/shm/errand-1"), errand: Path::new("/opt/errand") },
             task_id: "task",
             endpoint_socket: Path::new("/run/agent.sock"),
         }

@@ -1,6 +1,6 @@
 //! Values that several verbs read from flags. What is malformed is refused here, before anything is asked.
 
-use proto_types::{Selector, SpiffeId, Timestamp, id, parse_duration};
+use proto_types::{RoleName, Selector, SpiffeId, Timestamp, id, parse_duration};
 use std::time::Duration;
 
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -9,6 +9,15 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 
 pub fn spiffe_id(text: &str) -> Result<SpiffeId, String> {
     id::parse_spiffe_id(text).map_err(|e| e.to_string())
+}
+
+pub fn role(text: &str) -> Result<RoleName, String> {
+    text.parse().map_err(|e: proto_types::IdError| format!("{e}: write TARGET/ROLE"))
+}
+
+/// A workload, or `ID/*` for every one below.
+pub fn workload(text: &str) -> Result<String, String> {
+    proto_types::hold::WorkloadPattern::parse(text).map(|p| p.as_str().into()).map_err(|e| e.to_string())
 }
 
 pub fn selector(text: &str) -> Result<Selector, String> {

@@ -30,6 +30,12 @@ enum Use {
     /// Keys that sign JWT-SVIDs
     #[command(subcommand, after_help = "EXAMPLES\n  errand authority jwt show\n  errand authority jwt prepare")]
     Jwt(AuthorityVerb),
+    /// Keys that sign SSH certificates; hosts list them as TrustedUserCAKeys
+    #[command(
+        subcommand,
+        after_help = "EXAMPLES\n  errand authority ssh show --public > /etc/ssh/errand_ca.pub\n  errand authority ssh prepare"
+    )]
+    Ssh(AuthorityVerb),
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -37,7 +43,7 @@ enum AuthorityVerb {
     /// Show the keys and the state of each
     #[command(after_help = "EXAMPLES\n  errand authority x509 show\n  errand authority x509 show --public > ca.pem")]
     Show {
-        /// Print the public halves only, PEM
+        /// Print the public halves only: PEM, and of ssh keys one OpenSSH line each
         #[arg(long)]
         public: bool,
     },
@@ -57,13 +63,14 @@ pub async fn run(command: AuthorityCommand, ctx: &Ctx) -> Result<i32> {
     let (key_use, verb) = match command.of {
         Use::X509(verb) => ("x509", verb),
         Use::Jwt(verb) => ("jwt-svid", verb),
+        Use::Ssh(verb) => ("ssh", verb),
     };
     let admin = ctx.admin()?;
     match verb {
         AuthorityVerb::Show { public } => {
             let keys = list(&admin, key_use).await?;
             if public && !ctx.out.is_json() {
-                ctx.out.text(&public_pem(&keys))?;
+                ctx.out.text(&public_halves(&keys))?;
             } else {
                 ctx.out.list("authorities", &keys, None, &columns())?;
             }
@@ -101,16 +108,17 @@ fn only_prepared(keys: &[Value]) -> Result<String> {
     match prepared.as_slice() {
         [one] => Ok(one.clone()),
         [] => {
-            Err(CliError::failed("no key is prepared").hint("prepare one first: `errand authority x509|jwt prepare`"))
+            Err(CliError::failed("no key is prepared")
+                .hint("prepare one first: `errand authority x509|jwt|ssh prepare`"))
         }
         several => Err(CliError::usage(format!("several keys are prepared: {}", several.join(", "))).hint("name one")),
     }
 }
 
 /// The public halves, newest state first as the server lists them.
-fn public_pem(keys: &[Value]) -> String {
+fn public_halves(keys: &[Value]) -> String {
     let end = |pem: &str| format!("{}\n", pem.trim_end());
-    keys.iter().filter_map(|k| k.get("public_pem")?.as_str()).map(end).collect()
+    keys.iter().filter_map(|k| k.get("public")?.as_str()).map(end).collect()
 }
 
 fn columns() -> Vec<Column> {

@@ -2,6 +2,7 @@
 
 mod create;
 mod data;
+mod explain;
 mod fields;
 mod find;
 mod update;
@@ -26,7 +27,7 @@ const BATCH: usize = 200;
     long_about = "Registration entries: which processes get which identity.\n\nAn entry matches a process when all of \
         the entry's selectors are among those attested of the process.",
     after_help = "EXAMPLES\n  errand entry create --spiffe-id spiffe://acme.test/web --selector unix:uid:1000\n  \
-        errand entry list --selector unix:uid:1000\n  errand entry delete 0b9c…"
+        errand entry list --selector unix:uid:1000\n  errand entry explain --pid 4711"
 )]
 pub struct EntryCommand {
     #[command(subcommand)]
@@ -47,6 +48,7 @@ enum EntryVerb {
     #[command(after_help = "EXAMPLES\n  errand entry count\n  errand entry count --selector unix:uid:1000")]
     Count(find::Filter),
     Update(Box<update::UpdateArgs>),
+    Explain(explain::ExplainArgs),
     /// Delete entries by their ids: their SVIDs are withdrawn and their tasks end
     #[command(after_help = "EXAMPLES\n  errand entry delete 0b9c6a1e-1f7e-4d0b-9a57-3f8a2c1d4e5f")]
     Delete(Ids),
@@ -77,6 +79,7 @@ pub async fn run(command: EntryCommand, ctx: &Ctx) -> Result<i32> {
         EntryVerb::Show(ids) => show(&mut client(ctx).await?, ids.all(), ctx).await,
         EntryVerb::List(args) => find::list(&mut client(ctx).await?, args, ctx).await,
         EntryVerb::Count(filter) => find::count(&mut client(ctx).await?, filter, ctx).await,
+        EntryVerb::Explain(args) => explain::run(&args, ctx).await,
         EntryVerb::Delete(ids) => delete(&mut client(ctx).await?, ids.all(), ctx).await,
     }
 }

@@ -8,6 +8,8 @@ mod completions;
 mod doctor;
 mod entry;
 mod files;
+mod hold;
+mod issuer;
 mod journal;
 mod lease;
 mod mint;
@@ -111,6 +113,7 @@ enum Verb {
     Node(node::NodeCommand),
     Entry(entry::EntryCommand),
     Bundle(bundle::BundleCommand),
+    Issuer(issuer::IssuerCommand),
     Authority(authority::AuthorityCommand),
     Svid(svid::SvidCommand),
     Mint(mint::MintCommand),
@@ -118,6 +121,7 @@ enum Verb {
     Policy(policy::PolicyCommand),
     Task(task::TaskCommand),
     Lease(lease::LeaseCommand),
+    Hold(hold::HoldCommand),
     Who(who::WhoArgs),
     Journal(journal::JournalCommand),
     Doctor(doctor::DoctorArgs),
@@ -164,6 +168,7 @@ async fn operator(verb: Verb, ctx: &Ctx) -> Result<i32> {
         Verb::Node(c) => node::run(c, ctx).await,
         Verb::Entry(c) => entry::run(c, ctx).await,
         Verb::Bundle(c) => bundle::run(c, ctx).await,
+        Verb::Issuer(c) => issuer::run(c, ctx).await,
         Verb::Authority(c) => authority::run(c, ctx).await,
         Verb::Svid(c) => svid::run(c, ctx).await,
         Verb::Mint(c) => mint::run(c, ctx).await,
@@ -171,6 +176,7 @@ async fn operator(verb: Verb, ctx: &Ctx) -> Result<i32> {
         Verb::Policy(c) => policy::run(c, ctx).await,
         Verb::Task(c) => task::run(c, ctx).await,
         Verb::Lease(c) => lease::run(c, ctx).await,
+        Verb::Hold(c) => hold::run(c, ctx).await,
         Verb::Who(c) => who::run(c, ctx).await,
         Verb::Journal(c) => journal::run(c, ctx).await,
         Verb::Doctor(c) => doctor::run(c, ctx).await,

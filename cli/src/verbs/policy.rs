@@ -1,5 +1,7 @@
 //! `errand policy`: Cedar policy sets, applied under a name.
 
+mod explain;
+
 use super::Ctx;
 use crate::{
     DONE,
@@ -16,7 +18,7 @@ const MAX_FILE: u64 = 1024 * 1024;
 #[command(
     about = "Policies: which workload may have which role",
     after_help = "EXAMPLES\n  errand policy check -f orders.cedar\n  errand policy apply -f orders.cedar\n  \
-        errand policy show orders"
+        errand policy who-can orders-db/writer"
 )]
 pub struct PolicyCommand {
     #[command(subcommand)]
@@ -41,6 +43,8 @@ enum PolicyVerb {
         #[arg(value_name = "NAME")]
         id: Option<String>,
     },
+    Explain(Box<explain::ExplainArgs>),
+    WhoCan(explain::WhoCanArgs),
     /// Delete a policy set: what only it permitted is denied from now on
     #[command(after_help = "EXAMPLES\n  errand policy delete orders")]
     Delete {
@@ -92,6 +96,8 @@ pub async fn run(command: PolicyCommand, ctx: &Ctx) -> Result<i32> {
             let answer = ctx.admin()?.get("/v1/policies", &Query::default()).await?;
             show(&super::rows(&answer, "policies"), id, ctx)
         }
+        PolicyVerb::Explain(args) => explain::explain(&args, ctx).await,
+        PolicyVerb::WhoCan(args) => explain::who_can(args, ctx).await,
         PolicyVerb::Delete { id } => {
             ctx.admin()?.delete(&format!("/v1/policies/{}", encode(&id))).await?;
             ctx.out.done(&json!({ "id": id, "change": "deleted" }), format!("deleted {id}"))?;

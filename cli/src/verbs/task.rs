@@ -68,8 +68,8 @@ enum TaskVerb {
 /// The filters that `list` and `revoke` share.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Filter {
-    /// Of this workload
-    #[arg(long, value_name = "ID")]
+    /// Of this workload; ID/* is every workload below ID
+    #[arg(long, value_name = "ID", value_parser = args::workload)]
     workload: Option<String>,
     /// With a grant in this target
     #[arg(long, value_name = "NAME")]

@@ -42,6 +42,8 @@ pub fn entry(e: &wire::Entry) -> Value {
         "downstream": e.downstream,
         "store_svid": e.store_svid,
         "expires_at": time(e.expires_at),
+        "disable_x509_svid_prefetch": e.additional_attributes.is_some_and(|a| a.disable_x509_svid_prefetch),
+        "jwt_svid_include_jti": e.additional_attributes.is_some_and(|a| a.jwt_svid_include_jti),
         "revision_number": e.revision_number,
         "created_at": time(e.created_at),
     })

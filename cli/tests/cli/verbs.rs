@@ -2,6 +2,7 @@
 
 mod admin;
 mod help;
+mod holds;
 mod journal;
 mod without_server;
 

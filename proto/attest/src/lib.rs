@@ -10,6 +10,7 @@
 pub mod channel;
 pub mod join_token;
 pub mod method;
+pub mod x509pop;
 
 pub use channel::{ChannelError, ProverChannel, VerifierChannel};
 pub use method::{
@@ -18,4 +19,4 @@ pub use method::{
 };
 
 /// Every method there is.
-pub const METHODS: &[Method] = &[join_token::METHOD];
+pub const METHODS: &[Method] = &[join_token::METHOD, x509pop::METHOD];

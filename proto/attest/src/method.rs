@@ -2,7 +2,7 @@
 
 use crate::channel::{ChannelError, ProverChannel, VerifierChannel};
 use crate::join_token::JoinTokens;
-use proto_types::{Fut, Selector, SpiffeId, Timestamp, TrustDomain};
+use proto_types::{Entropy, Fut, Selector, SpiffeId, Timestamp, TrustDomain};
 use std::{fmt, sync::Arc};
 
 /// The table of one `[node_attestor]` or `[[node_attestor]]`, without its `kind`.
@@ -38,6 +38,8 @@ pub fn method(name: &str) -> Option<&'static Method> {
 #[derive(Clone)]
 pub struct VerifierPorts {
     pub join_tokens: Arc<dyn JoinTokens>,
+    /// For nonces.
+    pub entropy: Arc<dyn Entropy>,
 }
 
 /// The agent's end of a method.
@@ -117,6 +119,10 @@ impl Attested {
     }
     pub(crate) fn spending(mut self, spend: Spend) -> Self {
         self.spends.push(spend);
+        self
+    }
+    pub(crate) fn with_selectors(mut self, selectors: Vec<Selector>) -> Self {
+        self.selectors = selectors;
         self
     }
     pub(crate) fn with_alias(mut self, alias: Option<String>) -> Self {

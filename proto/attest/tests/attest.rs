@@ -7,7 +7,7 @@ use proto_attest::{
     join_token::{JoinTokens, TokenLookupError, token_digest},
     method,
 };
-use proto_types::{Fut, JoinToken, Secret, Timestamp, TrustDomain, id::parse_trust_domain};
+use proto_types::{Fut, JoinToken, OsEntropy, Secret, Timestamp, TrustDomain, id::parse_trust_domain};
 use std::sync::{Arc, Mutex};
 
 const NOW: Timestamp = Timestamp::from_secs(1_000);
@@ -51,7 +51,7 @@ fn section(text: &str) -> Section {
 }
 
 fn verifier(tokens: Vec<JoinToken>) -> Arc<dyn Verifier> {
-    let ports = VerifierPorts { join_tokens: Arc::new(Issued(tokens)) };
+    let ports = VerifierPorts { join_tokens: Arc::new(Issued(tokens)), entropy: Arc::new(OsEntropy) };
     (method("join_token").unwrap().verifier)(&section(""), &ports).map_err(|p| format!("{p:?}")).unwrap()
 }
 

@@ -183,3 +183,6 @@ impl JwsVerifier for Verifier {
         Box::new(self.clone())
     }
 }
+
+#[cfg(test)]
+mod tests;

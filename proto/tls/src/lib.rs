@@ -4,8 +4,10 @@
 //! member, that the end expects. Host names decide nothing: a SPIFFE peer is who its SVID says, wherever it was found.
 //! What the peer may do is asked on every call, elsewhere.
 
+mod signing;
 mod svid;
 mod verifier;
 
+pub use signing::SigningError;
 pub use svid::{Svid, SvidError};
-pub use verifier::{Anchors, DangerAnyone, Expected, HouseTime, SvidVerifier};
+pub use verifier::{Anchors, ChainError, DangerAnyone, Expected, HouseTime, SvidVerifier};

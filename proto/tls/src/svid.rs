@@ -4,7 +4,7 @@ use proto_types::{SpiffeId, Timestamp, id::parse_spiffe_id};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// Longest certificate that is read, bytes.
-const MAX_CERTIFICATE: usize = 16 * 1024;
+pub(crate) const MAX_CERTIFICATE: usize = 16 * 1024;
 
 /// What is wrong with a leaf (X509-SVID sections 2 to 5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -1,10 +1,13 @@
 //! The verifier of both directions. Session resumption must be off wherever it is used: a resumed session would skip
 //! the chain check after the bundle changed (invariant 13).
 
-use crate::svid::Svid;
+use crate::{
+    signing::{self, SigningError},
+    svid::Svid,
+};
 use proto_types::{Clock, SpiffeId, TrustDomain};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime},
@@ -46,6 +49,15 @@ impl Expected {
     }
 }
 
+/// What is wrong with what a peer sends behind its leaf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ChainError {
+    #[error("a chain has at most 4 certificates besides its leaf, this one has {0}")]
+    TooLong(usize),
+    #[error("certificate {index} behind the leaf: {why}")]
+    Signing { index: usize, why: SigningError },
+}
+
 /// Verifies a peer's X509-SVID, as a server's or as a client's certificate.
 pub struct SvidVerifier {
     anchors: Arc<dyn Anchors>,
@@ -68,10 +80,13 @@ impl SvidVerifier {
         usage: KeyUsage,
     ) -> Result<(), Error> {
         if intermediates.len() > MAX_INTERMEDIATES {
-            return Err(CertificateError::BadEncoding.into());
+            return Err(other(ChainError::TooLong(intermediates.len())).into());
         }
-        let svid = Svid::read(leaf).map_err(|_| CertificateError::ApplicationVerificationFailure)?;
-        let cert = EndEntityCert::try_from(leaf).map_err(|_| CertificateError::BadEncoding)?;
+        let svid = Svid::read(leaf).map_err(other)?;
+        for (index, der) in intermediates.iter().enumerate() {
+            signing::check(der, svid.id.trust_domain()).map_err(|why| other(ChainError::Signing { index, why }))?;
+        }
+        let cert = EndEntityCert::try_from(leaf).map_err(reason)?;
         let algorithms = self.provider.signature_verification_algorithms.all;
         let anchors = self.anchors.anchors();
         cert.verify_for_usage(algorithms, &anchors, intermediates, now, usage, None, None).map_err(reason)?;
@@ -86,8 +101,14 @@ fn reason(error: webpki::Error) -> CertificateError {
         webpki::Error::CertNotValidYet { .. } => CertificateError::NotValidYet,
         webpki::Error::UnknownIssuer => CertificateError::UnknownIssuer,
         webpki::Error::BadDer => CertificateError::BadEncoding,
-        _ => CertificateError::ApplicationVerificationFailure,
+        webpki::Error::InvalidSignatureForPublicKey => CertificateError::BadSignature,
+        why => other(why),
     }
+}
+
+/// What TLS has no word for.
+fn other(why: impl std::error::Error + Send + Sync + 'static) -> CertificateError {
+    CertificateError::Other(OtherError(Arc::new(why)))
 }
 
 impl fmt::Debug for SvidVerifier {

@@ -68,6 +68,8 @@ pub enum EntryError {
     DnsName(String),
     #[error("a hint has at most 1024 bytes")]
     Hint,
+    #[error("an entry whose SVID is stored has selectors of one type, and this one has `{0}` and `{1}`")]
+    StoredBy(String, String),
     #[error("a TTL is between 0 (the server's default) and 1 year")]
     Ttl,
     #[error("the parent `{0}` is not this trust domain's server or one of its agents or node aliases")]
@@ -107,6 +109,12 @@ pub struct Entry {
     /// Seconds since the epoch after which the entry is pruned; 0 is never. It does not cap an SVID's life.
     #[serde(default)]
     pub expires_at: i64,
+    /// Agents get its X.509-SVID when a process asks for it, not before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disable_x509_svid_prefetch: bool,
+    /// Each of its JWT-SVIDs is for one call: agents keep none. (A `jti` has every one, asked for or not.)
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub jwt_svid_include_jti: bool,
     /// Set by the server; grows by one with each change.
     #[serde(default)]
     pub revision: u64,
@@ -147,6 +155,11 @@ impl Entry {
         // Deserialised selectors have not passed the constructor.
         for s in &self.selectors {
             Selector::new(s.kind.clone(), s.value.clone())?;
+        }
+        // Each store of SVIDs reads the selectors of its own type.
+        let first = &self.selectors[0];
+        if let Some(other) = self.selectors.iter().find(|s| self.store_svid && s.kind != first.kind) {
+            return Err(EntryError::StoredBy(first.kind.clone(), other.kind.clone()));
         }
         self.selectors.sort();
         self.selectors.dedup();

@@ -153,6 +153,10 @@ uuid_id!(
     /// A lease's id, a UUIDv7.
     LeaseId, "lease"
 );
+uuid_id!(
+    /// A hold's id, a UUIDv7.
+    HoldId, "hold"
+);
 
 /// A registration entry's id: chosen by the caller or a UUID; at most 255 characters of `[A-Za-z0-9._-]`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

@@ -7,6 +7,8 @@
 
 pub mod clock;
 pub mod entry;
+pub mod file;
+pub mod hold;
 pub mod id;
 pub mod journal;
 pub mod launch;
@@ -19,7 +21,8 @@ pub mod time;
 
 pub use clock::{Clock, Entropy, Fut, OsEntropy, SystemClock};
 pub use entry::{Entry, JoinToken, Node, Selector};
-pub use id::{EntryId, IdError, LeaseId, SpiffeId, TaskId, TrustDomain, WorkloadId};
+pub use hold::Hold;
+pub use id::{EntryId, HoldId, IdError, LeaseId, SpiffeId, TaskId, TrustDomain, WorkloadId};
 pub use journal::{CredentialNote, DecisionNote, Position, Record};
 pub use lease::{CredentialName, Lease, LeaseState, Revocability};
 pub use placement::{CredentialInfo, Placement};

@@ -6,7 +6,8 @@ use crate::{lease::Revocability, time::Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// One thing to put where a program already looks. `${DIR}` in any text is the task's private directory.
+/// One thing to put where a program already looks. In any text `${DIR}` is the task's private directory and `${ERRAND}` the
+/// path of the program that places it, for what calls it back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Placement {
@@ -19,10 +20,10 @@ pub enum Placement {
         #[serde(default)]
         append: bool,
     },
-    /// Serve an SSH agent with the certificate of this answer.
+    /// Serve an SSH agent with the certificate of this answer, the field `certificate`, and the key it was issued for.
     SshAgent { variable: String },
-    /// Serve the answer's fields on loopback.
-    LoopbackHttp { variable: String, token_file_variable: String },
+    /// Serve `body` on loopback: a JSON document in whose texts `${field}` is one of the answer's own fields.
+    LoopbackHttp { variable: String, token_file_variable: String, body: serde_json::Value },
     /// A file that names `errand exchange` as an exec plugin.
     ExecPlugin { path: String, content: String },
 }

@@ -96,16 +96,18 @@ pub enum KeyUse {
     JwtSvid,
     Oauth,
     Journal,
+    Ssh,
 }
 
 impl KeyUse {
-    pub const ALL: [Self; 4] = [Self::X509, Self::JwtSvid, Self::Oauth, Self::Journal];
+    pub const ALL: [Self; 5] = [Self::X509, Self::JwtSvid, Self::Oauth, Self::Journal, Self::Ssh];
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::X509 => "x509",
             Self::JwtSvid => "jwt-svid",
             Self::Oauth => "oauth",
             Self::Journal => "journal",
+            Self::Ssh => "ssh",
         }
     }
 }

@@ -75,8 +75,16 @@ pub fn entry_out(e: &Entry) -> wire::Entry {
         jwt_svid_ttl: i32::try_from(e.jwt_svid_ttl).unwrap_or(i32::MAX),
         hint: e.hint.clone(),
         created_at: e.created_at.as_secs(),
-        additional_attributes: None,
+        additional_attributes: attributes_out(e),
     }
+}
+
+/// Absent when none is set, as SPIRE sends them.
+fn attributes_out(e: &Entry) -> Option<wire::entry::AdditionalAttributes> {
+    (e.disable_x509_svid_prefetch || e.jwt_svid_include_jti).then_some(wire::entry::AdditionalAttributes {
+        disable_x509_svid_prefetch: e.disable_x509_svid_prefetch,
+        jwt_svid_include_jti: e.jwt_svid_include_jti,
+    })
 }
 
 /// An entry as a caller wants it. `fallback` is the id when the message has none; revision and creation time are the
@@ -84,6 +92,7 @@ pub fn entry_out(e: &Entry) -> wire::Entry {
 pub fn entry_in(e: &wire::Entry, td: &TrustDomain, fallback: impl FnOnce() -> String) -> Result<Entry, WireError> {
     let ttl = |t: i32, name| u32::try_from(t).map_err(|_| WireError::Range(name));
     let id = if e.id.is_empty() { fallback() } else { e.id.clone() };
+    let attributes = e.additional_attributes.unwrap_or_default();
     let entry = Entry {
         id: EntryId::new(id)?,
         spiffe_id: spiffe_id_in(e.spiffe_id.as_ref(), "spiffe_id")?,
@@ -91,13 +100,16 @@ pub fn entry_in(e: &wire::Entry, td: &TrustDomain, fallback: impl FnOnce() -> St
         selectors: selectors_in(&e.selectors, proto_types::entry::MAX_SELECTORS)?,
         x509_svid_ttl: ttl(e.x509_svid_ttl, "x509_svid_ttl")?,
         jwt_svid_ttl: ttl(e.jwt_svid_ttl, "jwt_svid_ttl")?,
-        federates_with: e.federates_with.clone(),
+        // By name or by SPIFFE ID: SPIRE's command line sends either.
+        federates_with: e.federates_with.iter().map(|n| n.strip_prefix("spiffe://").unwrap_or(n).into()).collect(),
         dns_names: e.dns_names.clone(),
         hint: e.hint.clone(),
         admin: e.admin,
         downstream: e.downstream,
         store_svid: e.store_svid,
         expires_at: e.expires_at,
+        disable_x509_svid_prefetch: attributes.disable_x509_svid_prefetch,
+        jwt_svid_include_jti: attributes.jwt_svid_include_jti,
         revision: 0,
         created_at: Timestamp::default(),
     };

@@ -1,4 +1,4 @@
-//! The wire: generated types of the SPIFFE Workload API, the part of `spire.api.server.*` that is served, and
+//! The wire: generated types of the SPIFFE Workload API, the part of `spire.api.server.*` that is served, gRPC health, and
 //! `errand.v1`; and the conversions between them and the nouns of `proto-types`.
 //!
 //! Decides how a noun looks in protobuf. Refuses what is malformed; never decides what may be done.
@@ -10,6 +10,14 @@ pub mod convert;
 /// The SPIFFE Workload API (no package).
 pub mod workload {
     tonic::include_proto!("_");
+}
+
+pub mod grpc {
+    pub mod health {
+        pub mod v1 {
+            tonic::include_proto!("grpc.health.v1");
+        }
+    }
 }
 
 pub mod spire {
@@ -26,6 +34,11 @@ pub mod spire {
             pub mod bundle {
                 pub mod v1 {
                     tonic::include_proto!("spire.api.server.bundle.v1");
+                }
+            }
+            pub mod debug {
+                pub mod v1 {
+                    tonic::include_proto!("spire.api.server.debug.v1");
                 }
             }
             pub mod entry {

@@ -29,6 +29,8 @@ pub struct Api {
     pub verifiers: Arc<[Arc<dyn Verifier>]>,
     pub admin: Arc<dyn Admin>,
     pub metrics: Arc<metrics::Metrics>,
+    /// When this server began.
+    started_at: proto_types::Timestamp,
     limits: Arc<GrpcLimits>,
     before_reply: Option<Hook>,
 }
@@ -43,6 +45,8 @@ pub trait Admin: Send + Sync {
     fn target_texts(&self, name: &str) -> Option<(Option<String>, Option<String>)>;
     /// Writes the journal's root over everything there is, so that an export ends where the journal does.
     fn write_root(&self) -> proto_types::Fut<'_, Result<(), server_service::ServiceError>>;
+    /// The server's own certificate and what stands above it, DER; none before the first is made.
+    fn chain(&self) -> Vec<Vec<u8>>;
     /// Signing keys of one use, or of all.
     fn authorities(&self, key_use: Option<KeyUse>) -> Vec<AuthorityView>;
     /// Makes the next key of this use and publishes it.
@@ -69,7 +73,7 @@ pub struct AuthorityView {
     pub created_at: proto_types::Timestamp,
     pub not_after: proto_types::Timestamp,
     /// Certificate (`x509`) or public key, PEM.
-    pub public_pem: String,
+    pub public: String,
 }
 
 impl Api {
@@ -79,7 +83,9 @@ impl Api {
         admin: Arc<dyn Admin>,
         metrics: Arc<metrics::Metrics>,
     ) -> Self {
-        Self { service, verifiers: verifiers.into(), admin, metrics, limits: Arc::default(), before_reply: None }
+        let started_at = service.now();
+        let (verifiers, limits) = (verifiers.into(), Arc::default());
+        Self { service, verifiers, admin, metrics, started_at, limits, before_reply: None }
     }
 
     /// Calls `hook` each time the token endpoint is about to answer with a credential.
@@ -87,9 +93,10 @@ impl Api {
         Self { before_reply: hook, ..self }
     }
 
-    /// The admin socket: the registration and node APIs, and `/v1` for everything else.
+    /// The admin socket: the registration and node APIs, `/v1` for everything else, and the public documents, to be
+    /// published where the server itself is not reached.
     pub fn admin_router(&self) -> Router {
-        grpc::admin(self).merge(http::v1::router(self.clone()))
+        grpc::admin(self).merge(http::v1::router(self.clone())).merge(http::discovery::router(self.clone()))
     }
     /// The gRPC port: agents, and administrators by mTLS.
     pub fn node_router(&self) -> Router {

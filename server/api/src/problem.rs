@@ -37,7 +37,7 @@ fn http_status(error: &ServiceError) -> StatusCode {
         ServiceError::Invalid(_) | ServiceError::Target(_) | ServiceError::Policy(_) => StatusCode::BAD_REQUEST,
         ServiceError::NotFound { .. } => StatusCode::NOT_FOUND,
         ServiceError::EntryExists(_) | ServiceError::Exists { .. } | ServiceError::Conflict(_) => StatusCode::CONFLICT,
-        ServiceError::Denied { .. } | ServiceError::AgentBanned => StatusCode::FORBIDDEN,
+        ServiceError::Denied { .. } | ServiceError::Held { .. } | ServiceError::AgentBanned => StatusCode::FORBIDDEN,
         ServiceError::Unauthenticated(_) | ServiceError::AgentUnknown | ServiceError::AgentNotActive => {
             StatusCode::UNAUTHORIZED
         }

@@ -12,7 +12,7 @@ pub(crate) fn status(error: ServiceError) -> Status {
         ServiceError::Invalid(_) => Status::invalid_argument(text),
         ServiceError::NotFound { .. } => Status::not_found(text),
         ServiceError::EntryExists(_) | ServiceError::Exists { .. } => Status::already_exists(text),
-        ServiceError::Denied { .. } => Status::permission_denied(text),
+        ServiceError::Denied { .. } | ServiceError::Held { .. } => Status::permission_denied(text),
         ServiceError::Unauthenticated(_) => Status::unauthenticated(text),
         ServiceError::AgentBanned => refused(text, Reason::AgentBanned),
         ServiceError::AgentUnknown => refused(text, Reason::AgentNotAttested),

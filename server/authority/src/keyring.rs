@@ -12,8 +12,8 @@ use proto_types::{Entropy, Fut, KeyUse, Position, Timestamp, TrustDomain};
 use server_core::{
     authority::AuthorityView,
     ports::{
-        Authorities, AuthorityRow, Bundle, JwtTemplate, Minter, ProvenKey, PublicKey, SignError, SignedJwt, X509Svid,
-        X509Template,
+        Authorities, AuthorityRow, Bundle, JwtTemplate, Minter, ProvenKey, PublicKey, SignError, SignedJwt, SshSigner,
+        X509Svid, X509Template,
     },
 };
 use std::{
@@ -150,7 +150,7 @@ impl Keyring {
         let signer = match template.key_use {
             KeyUse::JwtSvid => keys.jwt_svid.as_ref(),
             KeyUse::Oauth => keys.oauth.as_ref(),
-            KeyUse::X509 | KeyUse::Journal => {
+            KeyUse::X509 | KeyUse::Journal | KeyUse::Ssh => {
                 return Err(SignError::Refused(format!("{} keys sign no tokens", template.key_use.as_str())));
             }
         };
@@ -164,6 +164,25 @@ impl Minter for Keyring {
     }
     fn jwt<'a>(&'a self, template: &'a JwtTemplate) -> Fut<'a, Result<SignedJwt, SignError>> {
         Box::pin(async move { self.sign_jwt(template) })
+    }
+}
+
+impl SshSigner for Keyring {
+    fn public(&self) -> Option<PublicKey> {
+        let keys = self.current.load();
+        let (id, _) = keys.ssh.as_ref()?;
+        keys.public.iter().find(|(_, key)| key.kid == *id).map(|(_, key)| key.clone())
+    }
+    fn sign<'a>(&'a self, kid: &'a str, message: &'a [u8]) -> Fut<'a, Result<[u8; 64], SignError>> {
+        Box::pin(async move {
+            let keys = self.current.load();
+            let (id, key) = keys.ssh.as_ref().ok_or(SignError::NoActiveKey("ssh"))?;
+            if id != kid {
+                return Err(SignError::Refused("another ssh key signs since this certificate was begun".into()));
+            }
+            let signature = key.try_sign(message).map_err(|_| SignError::Unavailable("Ed25519".into()))?;
+            signature.as_ref().try_into().map_err(|_| SignError::Unavailable("Ed25519".into()))
+        })
     }
 }
 

@@ -19,5 +19,6 @@ mod x509;
 pub use config::{AuthorityConfig, ConfigProblem};
 pub use identity::Identity;
 pub use kek::{Kek, KekError};
+pub use key::openssh_line;
 pub use keyring::{Keyring, KeyringError, Realm};
 pub use rotate::{Change, Delta};

@@ -25,6 +25,8 @@ pub(crate) struct Snapshot {
     pub(crate) jwt_svid: Option<JwtSigner>,
     pub(crate) oauth: Option<JwtSigner>,
     pub(crate) journal: Option<Ed25519KeyPair>,
+    /// The key that signs SSH certificates, and its id.
+    pub(crate) ssh: Option<(String, Ed25519KeyPair)>,
     pub(crate) bundle: Arc<Bundle>,
     /// Public halves with their uses, oldest first.
     pub(crate) public: Vec<(KeyUse, PublicKey)>,
@@ -37,6 +39,7 @@ impl Snapshot {
             jwt_svid: None,
             oauth: None,
             journal: None,
+            ssh: None,
             bundle: Arc::default(),
             public: public(&rows)?,
             rows: Rows::new(),
@@ -63,6 +66,7 @@ impl Snapshot {
                 self.oauth = Some(JwtSigner::new(row.id.clone(), key, row.not_after));
             }
             (KeyUse::Journal, PrivateKey::Journal(key)) => self.journal = Some(key),
+            (KeyUse::Ssh, PrivateKey::Ssh(key)) => self.ssh = Some((row.id.clone(), key)),
             _ => return Err(KeyringError::Mismatch { id: row.id.clone() }),
         }
         Ok(())
@@ -94,7 +98,7 @@ fn spki_of(row: &AuthorityRow) -> Result<Vec<u8>, KeyringError> {
             let id = crate::lint::subject_key_id(&cert).map(hex::encode).ok_or_else(mismatch)?;
             (cert.public_key().raw.to_vec(), id)
         }
-        KeyUse::JwtSvid | KeyUse::Oauth | KeyUse::Journal => {
+        KeyUse::JwtSvid | KeyUse::Oauth | KeyUse::Journal | KeyUse::Ssh => {
             (row.public.clone(), thumbprint(&row.public).map_err(|_| mismatch())?)
         }
     };

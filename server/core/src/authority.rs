@@ -12,7 +12,8 @@ use std::time::Duration;
 const DAY: Duration = Duration::from_secs(86_400);
 /// How long an expired key stays published: for clocks that differ and caches that lag.
 const SAFETY: Duration = DAY;
-const JOURNAL_TTL: Duration = Duration::from_secs(10 * 365 * 86_400);
+/// Of keys that people pin by hand: who verifies a checkpoint, and hosts that trust an SSH authority.
+const PINNED_TTL: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// How long keys live. Part of the `[authority]` section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,12 +37,12 @@ impl Default for Lifetimes {
 }
 
 impl Lifetimes {
-    /// The journal's key lives ten years: who verifies a checkpoint pins it by name.
+    /// Keys that are pinned by hand live ten years.
     pub const fn of(&self, key_use: KeyUse) -> Duration {
         match key_use {
             KeyUse::X509 => self.ca_ttl,
             KeyUse::JwtSvid | KeyUse::Oauth => self.jwt_key_ttl,
-            KeyUse::Journal => JOURNAL_TTL,
+            KeyUse::Journal | KeyUse::Ssh => PINNED_TTL,
         }
     }
 }
@@ -108,7 +109,8 @@ fn next_signer(
     let Some(signer) = signer else {
         return Some(prepared.map_or(KeyAction::Create { key_use, state: AuthorityState::Active }, |p| activate(p)));
     };
-    if key_use == KeyUse::Journal {
+    // A pinned key is followed by another when an operator says that everybody has pinned that one too.
+    if matches!(key_use, KeyUse::Journal | KeyUse::Ssh) {
         return None;
     }
     let left = signer.not_after.since(now);

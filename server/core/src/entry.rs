@@ -55,7 +55,32 @@ impl EntryIndex {
 
     /// Whether an entry gives this identity the right to administer.
     pub fn is_admin(&self, id: &SpiffeId) -> bool {
-        self.by_identity.get(id).into_iter().flatten().filter_map(|id| self.by_id.get(id)).any(|e| e.admin)
+        self.of(id).any(|e| e.admin)
+    }
+
+    /// Whether an entry says that this identity is a server of its own, below this one.
+    pub fn is_downstream(&self, id: &SpiffeId) -> bool {
+        self.of(id).any(|e| e.downstream)
+    }
+
+    /// The entries that give this identity.
+    fn of(&self, id: &SpiffeId) -> impl Iterator<Item = &Arc<Entry>> {
+        self.by_identity.get(id).into_iter().flatten().filter_map(|id| self.by_id.get(id))
+    }
+
+    /// Whether the entry would stand below itself: no chain from it ends at an agent.
+    pub fn loops(&self, entry: &Entry) -> bool {
+        let mut seen = HashSet::new();
+        let mut up = vec![&entry.parent_id];
+        while let Some(id) = up.pop() {
+            if id == &entry.spiffe_id {
+                return true;
+            }
+            if seen.insert(id) {
+                up.extend(self.of(id).filter(|e| e.id != entry.id).map(|e| &e.parent_id));
+            }
+        }
+        false
     }
 
     pub fn len(&self) -> usize {
@@ -72,7 +97,7 @@ impl EntryIndex {
 
     /// An entry that says the same (SPIFFE ID, parent, selectors) under any id.
     pub fn similar(&self, entry: &Entry) -> Option<&Arc<Entry>> {
-        self.by_identity.get(&entry.spiffe_id)?.iter().filter_map(|id| self.by_id.get(id)).find(|e| e.similar_to(entry))
+        self.of(&entry.spiffe_id).find(|e| e.similar_to(entry))
     }
 
     /// Everything the node is entitled to, in the order of ids.
@@ -115,7 +140,7 @@ impl EntryIndex {
             return true;
         }
         depth > 0
-            && self.by_identity.get(parent).into_iter().flatten().filter_map(|id| self.by_id.get(id)).any(|e| {
+            && self.of(parent).any(|e| {
                 if is_alias(e) {
                     is_subset(&e.selectors, &node.selectors)
                 } else {
@@ -174,6 +199,8 @@ mod tests {
             downstream: false,
             store_svid: false,
             expires_at: 0,
+            disable_x509_svid_prefetch: false,
+            jwt_svid_include_jti: false,
             revision: 1,
             created_at: Timestamp::default(),
         }
@@ -218,6 +245,21 @@ mod tests {
         let mut index = EntryIndex::default();
         index.put(entry("web", "/spire/agentx", "unix:uid:1"));
         assert!(index.earned(&node("/spire/agent", &[])).is_empty());
+    }
+
+    /// F21.
+    #[test]
+    fn an_entry_that_would_stand_below_itself_is_found_however_long_the_way() {
+        let mut index = EntryIndex::default();
+        index.put(entry("e0", "/spire/agent/n", "x:1"));
+        for n in 1..1000 {
+            index.put(entry(&format!("e{n}"), &format!("/e{}", n - 1), "x:1"));
+        }
+        assert!(index.loops(&entry("e0", "/e999", "x:1")), "by a change of the entry at the top");
+        assert!(index.loops(&Entry { id: EntryId::new("other").unwrap(), ..entry("e0", "/e999", "x:2") }));
+        assert!(index.loops(&entry("self", "/self", "x:1")));
+        assert!(!index.loops(&entry("e1000", "/e999", "x:1")));
+        assert!(!index.loops(&entry("e0", "/spire/agent/m", "x:1")));
     }
 
     #[test]

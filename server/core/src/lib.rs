@@ -6,6 +6,7 @@
 pub mod authority;
 pub mod entry;
 pub mod exchange;
+pub mod hold;
 pub mod issue;
 pub mod journal;
 pub mod lease;

@@ -33,6 +33,14 @@ impl Operators {
     }
 }
 
+/// A public key as those who trust it read it: one line of OpenSSH for hosts, PEM for all others.
+fn written(key_use: KeyUse, spki_der: &[u8]) -> String {
+    match key_use {
+        KeyUse::Ssh => server_authority::openssh_line(spki_der).unwrap_or_default(),
+        _ => tls::pem("PUBLIC KEY", spki_der),
+    }
+}
+
 fn refused(error: RotateError) -> ServiceError {
     match error {
         RotateError::Keys(KeyringError::NoSuchKey { id }) => ServiceError::NotFound { what: "signing key", id },
@@ -57,6 +65,11 @@ impl Admin for Operators {
         })
     }
 
+    fn chain(&self) -> Vec<Vec<u8>> {
+        let own = self.rotator.identity.load();
+        own.iter().flat_map(|key| key.cert.iter().map(|der| der.to_vec())).collect()
+    }
+
     fn authorities(&self, key_use: Option<KeyUse>) -> Vec<AuthorityView> {
         let keyring = &self.rotator.keyring;
         let public = |id: &str, key_use: KeyUse| match key_use {
@@ -67,7 +80,8 @@ impl Admin for Operators {
             }
             _ => {
                 let keys = keyring.public_keys(key_use);
-                keys.iter().find(|k| k.kid == id).map(|k| tls::pem("PUBLIC KEY", &k.spki_der)).unwrap_or_default()
+                let spki = keys.iter().find(|k| k.kid == id).map(|k| k.spki_der.as_slice());
+                spki.map(|der| written(key_use, der)).unwrap_or_default()
             }
         };
         let wanted = |u: KeyUse| key_use.is_none_or(|k| k == u);
@@ -76,7 +90,7 @@ impl Admin for Operators {
             .into_iter()
             .filter(|v| wanted(v.key_use))
             .map(|v| AuthorityView {
-                public_pem: public(&v.id, v.key_use),
+                public: public(&v.id, v.key_use),
                 id: v.id,
                 key_use: v.key_use,
                 state: v.state,

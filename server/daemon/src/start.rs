@@ -137,7 +137,8 @@ impl Server {
         let bound = Bound::bind(&config).await?;
         let addresses = bound.addresses(&config);
         let registry = Arc::new(Registry::builtin());
-        let ports = ports(&config, &machine, &store, ledger, &rotator, &registry, decorators.target);
+        let kinds = kind_context(&config, &addresses.issuer, &machine, &store, &rotator);
+        let ports = ports(&machine, &store, ledger, &keyring, &registry, kinds, decorators.target);
         let service = Service::load(ports, settings(&config, &addresses, &registry)).await?;
         let api = api(&config, &service, &store, &rotator, &registry)?.before_reply(decorators.reply);
         let running = Running {
@@ -193,17 +194,16 @@ fn dns_names(config: &ServerConfig) -> Vec<String> {
     names
 }
 
-fn ports(
+/// What targets may use while they are built; for those that were applied, files in one directory only.
+fn kind_context(
     config: &ServerConfig,
+    issuer: &str,
     machine: &Machine,
-    store: &Arc<SqliteStore>,
-    ledger: Arc<dyn Ledger>,
+    store: &SqliteStore,
     rotator: &Arc<Rotator>,
-    registry: &Arc<Registry>,
-    wrap: Option<WrapTarget>,
-) -> Ports {
+) -> KindContext {
     let own = rotator.clone();
-    let applied = KindContext {
+    KindContext {
         store_id: store.meta().store_id,
         secrets_dir: config.secrets_dir.clone(),
         identity: Arc::new(move || {
@@ -211,7 +211,22 @@ fn ports(
             made.as_ref().map(|m| m.pem.clone())
         }),
         entropy: machine.entropy.clone(),
-    };
+        clock: machine.clock.clone(),
+        ssh: rotator.keyring.clone(),
+        tokens: rotator.keyring.clone(),
+        issuer: issuer.to_string(),
+    }
+}
+
+fn ports(
+    machine: &Machine,
+    store: &Arc<SqliteStore>,
+    ledger: Arc<dyn Ledger>,
+    keyring: &Arc<Keyring>,
+    registry: &Arc<Registry>,
+    applied: KindContext,
+    wrap: Option<WrapTarget>,
+) -> Ports {
     // What stands in the server's own file may name any file.
     let configured = KindContext { secrets_dir: None, ..applied.clone() };
     let registry = registry.clone();
@@ -225,9 +240,8 @@ fn ports(
         feed: store.clone(),
         snapshots: store.clone(),
         archive: store.clone(),
-        outlets: store.clone(),
-        minter: rotator.keyring.clone(),
-        authorities: rotator.keyring.clone(),
+        minter: keyring.clone(),
+        authorities: keyring.clone(),
         policies: Arc::new(CedarCompiler::default()),
         build_target: Arc::new(build),
         parse_targets: Arc::new(server_targets::parse_toml),
@@ -267,7 +281,8 @@ fn api(
     rotator: &Arc<Rotator>,
     registry: &Arc<Registry>,
 ) -> Result<Api, StartError> {
-    let ports = VerifierPorts { join_tokens: Arc::new(StoredTokens(store.clone())) };
+    let ports =
+        VerifierPorts { join_tokens: Arc::new(StoredTokens(store.clone())), entropy: service.ports().entropy.clone() };
     let mut verifiers = Vec::new();
     let mut wrong = Vec::new();
     for (kind, section) in &config.node_attestors {

@@ -113,7 +113,7 @@ impl<'a> Build<'a> {
 
     fn policy(&mut self, doc: &'a PolicyDoc, policy: &CedarPolicy, number: usize, built_in: bool) {
         let notes = match obligation::read(policy) {
-            Ok(notes) => notes,
+            Ok(notes) => Notes { document: doc.id.clone(), ..notes },
             Err(problems) => {
                 let what = |p: String| format!("policy {number}: {p}");
                 return problems.into_iter().for_each(|p| self.problem(doc, None, what(p)));

@@ -1,8 +1,8 @@
 //! The answer to one query, and the sentence that says to a person what to do about it.
 
 use crate::{obligation::Notes, request};
-use cedar_policy::{AuthorizationError, Authorizer, Decision as Effect, PolicyId, PolicySet, Response};
-use server_core::ports::{Action, Decision, Outcome, Policy, Query};
+use cedar_policy::{AuthorizationError, Authorizer, Decision as Verdict, Effect, PolicyId, PolicySet, Response};
+use server_core::ports::{Action, Decision, MAX_POLICY_TEXT, Outcome, Policy, PolicyText, Query};
 use std::{collections::HashMap, time::Duration};
 
 const SHOW: &str = "`errand policy show` prints what is in force";
@@ -58,11 +58,27 @@ impl Policy for Compiled {
         let deciding = sorted(response.diagnostics().reason());
         match response.decision() {
             // A policy that failed might have forbidden: without its answer there is no permit.
-            Effect::Allow | Effect::Deny if !failed.is_empty() => failed_to_decide(failed),
-            Effect::Allow => self.permit(deciding),
-            Effect::Deny if deciding.is_empty() => self.unmatched(query),
-            Effect::Deny => self.forbidden(deciding),
+            Verdict::Allow | Verdict::Deny if !failed.is_empty() => failed_to_decide(failed),
+            Verdict::Allow => self.permit(deciding),
+            Verdict::Deny if deciding.is_empty() => self.unmatched(query),
+            Verdict::Deny => self.forbidden(deciding),
         }
+    }
+
+    fn policy(&self, id: &str) -> Option<PolicyText> {
+        let key = PolicyId::new(id);
+        let (policy, notes) = (self.set.policy(&key)?, self.notes.get(&key)?);
+        Some(PolicyText {
+            id: id.into(),
+            document: notes.document.clone(),
+            effect: match policy.effect() {
+                Effect::Permit => "permit",
+                Effect::Forbid => "forbid",
+            },
+            description: notes.description.clone(),
+            max_ttl: notes.max_ttl,
+            text: policy.to_string().chars().take(MAX_POLICY_TEXT).collect(),
+        })
     }
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 /// What one policy says besides permitting or forbidding.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
+    /// The document that the policy stands in.
+    pub document: String,
     pub id: Option<String>,
     pub max_ttl: Option<Duration>,
     pub description: Option<String>,

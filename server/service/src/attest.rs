@@ -9,7 +9,7 @@ use proto_types::{
 use serde_json::json;
 use server_core::{
     issue::{Ttls, x509_template},
-    ports::{Commit, Guard, ProvenKey, Write, X509Svid},
+    ports::{Commit, Guard, ProvenKey, Write, X509Svid, entry_fingerprint},
 };
 use std::{
     sync::{Arc, PoisonError},
@@ -89,11 +89,9 @@ impl Service {
             }
         };
         let now = self.now();
-        let row = JoinToken {
-            digest: sha256_hex(token.as_bytes()),
-            expires_at: now.plus(ttl),
-            alias: alias.as_ref().map(ToString::to_string),
-        };
+        let digest = sha256_hex(token.as_bytes());
+        self.never_given(&digest, now).await?;
+        let row = JoinToken { digest, expires_at: now.plus(ttl), alias: alias.as_ref().map(ToString::to_string) };
         let record = Record::new(now, "join_token.created")
             .operator(operator)
             .credential("join_token", &row.digest[..16])
@@ -103,16 +101,31 @@ impl Service {
         if let Some(alias) = alias {
             let entry = self.alias_entry(&row.digest, alias)?;
             let record = Record::new(now, "entry.created").workload(&entry.spiffe_id).detail(json!({ "entry": entry }));
-            unit = unit.also(record).put(Write::Entry(entry));
+            let unique = Guard::EntryUnique(entry.id.clone(), entry_fingerprint(&entry));
+            unit = unit.also(record).when(unique).put(Write::Entry(entry));
         }
         self.commit_and_follow(unit).await?;
         Ok((Secret::new(token), expires_at))
     }
 
+    /// A token that somebody chose is good for one agent: neither while it waits nor after it was used is it made again.
+    async fn never_given(&self, digest: &str, now: Timestamp) -> Result<(), ServiceError> {
+        let waits = self.inner.ports.archive.join_token(digest).await?.is_some_and(|t| t.expires_at > now);
+        let agent = self.token_agent(digest)?;
+        if waits || self.read(|s| s.nodes.contains_key(&agent)) {
+            return Err(ServiceError::Exists { what: "join token", id: digest[..16].into() });
+        }
+        Ok(())
+    }
+
+    fn token_agent(&self, digest: &str) -> Result<SpiffeId, ServiceError> {
+        self.agent_id(&format!("join_token/{}", &digest[..32]))
+    }
+
     /// What SPIRE does with `-spiffeID`: an entry that gives the agent a second name, a parent for other entries.
     fn alias_entry(&self, digest: &str, alias: SpiffeId) -> Result<Entry, ServiceError> {
         let td = &self.inner.settings.trust_domain;
-        let agent = self.agent_id(&format!("join_token/{}", &digest[..32]))?;
+        let agent = self.token_agent(digest)?;
         let now = self.now();
         let entry = Entry {
             id: proto_types::EntryId::new(self.inner.ports.entropy.uuid_v7(now).to_string())?,
@@ -128,6 +141,8 @@ impl Service {
             downstream: false,
             store_svid: false,
             expires_at: 0,
+            disable_x509_svid_prefetch: false,
+            jwt_svid_include_jti: false,
             revision: 1,
             created_at: now,
         };
@@ -228,11 +243,12 @@ impl Service {
         if !self.inner.adopting.lock().unwrap_or_else(PoisonError::into_inner).insert(node.id.clone()) {
             return;
         }
+        let before = as_read(node);
         let node = Node { serial: serial.into(), next_serial: None, ..node.clone() };
         let service = self.clone();
         tokio::spawn(async move {
             let unit = Commit::of(node_record(&node, "node.renewed", service.now()).outcome("adopted"))
-                .when(Guard::NodeSerial(node.id.clone(), node.serial.clone()))
+                .when(before)
                 .put(Write::Node(node.clone()));
             if let Err(error) = service.commit_and_follow(unit).await {
                 tracing::warn!(agent = %node.id, %error, "a renewed SVID could not be adopted yet; its next use tries again");
@@ -244,8 +260,17 @@ impl Service {
     /// Forgets the node: its agent must attest again, and what it vouched for ends.
     pub async fn node_evict(&self, id: &SpiffeId, operator: Option<String>) -> Result<(), ServiceError> {
         self.known_node(id)?;
-        let record = Record::new(self.now(), "node.evicted").node(id).operator(operator);
-        self.commit_and_follow(Commit::of(record).put(Write::DropNode(id.clone()))).await?;
+        let record = Record::new(self.now(), "node.evicted").node(id).operator(operator.clone());
+        let mut unit = Commit::of(record).put(Write::DropNode(id.clone()));
+        // The second name it was given with its join token: the token is used up, so nobody gets that name again.
+        for alias in self.read(|s| s.entries.iter().filter(|e| names_node(e, id)).cloned().collect::<Vec<_>>()) {
+            let record = Record::new(self.now(), "entry.deleted")
+                .workload(&alias.spiffe_id)
+                .operator(operator.clone())
+                .detail(json!({ "deleted": alias.id }));
+            unit = unit.also(record).put(Write::DropEntry(alias.id.clone()));
+        }
+        self.commit_and_follow(unit).await?;
         self.end_tasks_of_node(id).await;
         Ok(())
     }
@@ -271,7 +296,18 @@ impl Service {
     }
 }
 
-fn node_record(node: &Node, kind: &'static str, now: Timestamp) -> Record {
+/// Whether the entry is nothing but another name of this node.
+fn names_node(entry: &Entry, node: &SpiffeId) -> bool {
+    let itself = |s: &Selector| s.kind() == "spiffe_id" && s.value() == node.to_string();
+    &entry.parent_id == node && entry.selectors.iter().all(itself)
+}
+
+/// Nothing about the node's serials has changed since it was read.
+pub(crate) fn as_read(node: &Node) -> Guard {
+    Guard::NodeAs(node.id.clone(), node.serial.clone(), node.next_serial.clone())
+}
+
+pub(crate) fn node_record(node: &Node, kind: &'static str, now: Timestamp) -> Record {
     Record::new(now, kind).node(&node.id).detail(json!({ "node": node }))
 }
 

@@ -1,6 +1,6 @@
 //! What can go wrong in the service, in the domain's words. Transports map it, exhaustively, in one place each.
 
-use proto_types::{EntryId, id::IdError};
+use proto_types::{EntryId, HoldId, id::IdError};
 use server_core::{
     issue::TemplateError,
     ports::{CommitError, Guard, PolicyProblem, ReadError, SignError, TargetProblem},
@@ -20,6 +20,10 @@ pub enum ServiceError {
     /// Policy or entitlement said no.
     #[error("{why}")]
     Denied { why: String, policies: Vec<String> },
+    /// An operator stopped it. The reason is theirs to tell.
+    #[error("{what} is on hold; an operator releases it with `errand hold release {}`",
+        hold.map_or_else(|| "ID".into(), |id| id.to_string()))]
+    Held { what: String, hold: Option<HoldId> },
     /// The caller is not who it must be.
     #[error("{0}")]
     Unauthenticated(String),
@@ -59,6 +63,7 @@ impl ServiceError {
             Self::NotFound { .. } => "not_found",
             Self::EntryExists(_) | Self::Exists { .. } => "exists",
             Self::Denied { .. } => "denied",
+            Self::Held { .. } => "held",
             Self::Unauthenticated(_) => "unauthenticated",
             Self::AgentBanned => "agent_banned",
             Self::AgentUnknown => "agent_unknown",
@@ -83,7 +88,13 @@ impl From<CommitError> for ServiceError {
                 Guard::NodeSerial(..) => Self::AgentNotActive,
                 Guard::Unclaimed(_) => Self::Conflict("this was used before; it is good once".into()),
                 Guard::TargetAt(..) => Self::Conflict("the target is being changed; try again in a moment".into()),
-                Guard::EntryAt(..) | Guard::EntryUnique(..) | Guard::LeaseIn(..) | Guard::Fence(..) => {
+                Guard::NoHold(_) => Self::Held { what: "what was asked for".into(), hold: None },
+                Guard::Held(id) => Self::not_found("hold", id),
+                Guard::NodeAs(..)
+                | Guard::EntryAt(..)
+                | Guard::EntryUnique(..)
+                | Guard::LeaseIn(..)
+                | Guard::Fence(..) => {
                     Self::Conflict("somebody else changed it in the meantime; look at it again and retry".into())
                 }
             },
@@ -94,10 +105,7 @@ impl From<CommitError> for ServiceError {
 
 impl From<ReadError> for ServiceError {
     fn from(e: ReadError) -> Self {
-        match e {
-            ReadError::Pruned(_) => Self::Invalid(e.to_string()),
-            ReadError::Unavailable(_) | ReadError::Inconsistent(_) => Self::Unavailable(e.to_string()),
-        }
+        Self::Unavailable(e.to_string())
     }
 }
 

@@ -13,12 +13,20 @@ const BATCH: u32 = 512;
 /// What watchers hear, in journal order.
 #[derive(Clone, Debug)]
 pub enum Change {
-    Entry { before: Option<Arc<Entry>>, after: Option<Arc<Entry>> },
-    Node { id: SpiffeId, gone: bool },
+    Entry {
+        before: Option<Arc<Entry>>,
+        after: Option<Arc<Entry>>,
+    },
+    Node {
+        id: SpiffeId,
+        gone: bool,
+    },
     Task(Arc<Task>),
     Lease(Arc<Lease>),
     Policy,
     Bundle,
+    /// A hold was made or released.
+    Hold,
 }
 
 impl Service {

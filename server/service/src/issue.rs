@@ -4,7 +4,7 @@
 //! a certificate or token says stands in the templates of `server-core::issue`; of the request only the proven key is used.
 
 use crate::{AgentCaller, Service, ServiceError};
-use proto_types::{Entry, EntryId, Record, Secret, SpiffeId, Task, TaskId, Timestamp, WorkloadId};
+use proto_types::{Entry, EntryId, Record, Secret, SpiffeId, Task, TaskId, Timestamp, WorkloadId, hold::Stopped};
 use serde_json::json;
 use server_core::{
     issue::{JwtSvidRequest, jwt_svid_template, task_jwt_svid_template, task_x509_template, x509_template},
@@ -110,7 +110,9 @@ impl Service {
     pub(crate) async fn task_jwt(&self, task: &Task, audience: &[String]) -> Result<(IssuedJwt, Record), ServiceError> {
         let now = self.now();
         let jti = self.inner.ports.entropy.uuid_v7(now).to_string();
-        let template = { task_jwt_svid_template(task, &self.jwt_request(audience, &jti, now))? };
+        let taken = |a: &str| self.is_of_a_target(a);
+        let request = JwtSvidRequest { audiences: audience, issuer: None, jti: &jti, reserved: &taken, now };
+        let template = task_jwt_svid_template(task, &request)?;
         let jwt = self.sign_template(template, task_identity(task)?, "task").await?;
         let record = jwt_record(&task.workload, &jti, audience, jwt.expires_at, now).task(task.id).node(&task.node);
         Ok((jwt, record))
@@ -126,11 +128,12 @@ impl Service {
         operator: Option<String>,
     ) -> Result<IssuedX509, ServiceError> {
         WorkloadId::new(id.clone(), &self.inner.settings.trust_domain)?;
+        let free = self.not_held(&Stopped::workload(id))?;
         let svid = self.sign_x509(id, dns_names, ttl, key).await?;
         let record = x509_record(id, &svid, self.now())
             .operator(operator)
             .detail(json!({ "minted_by": "operator", "not_after": svid.not_after }));
-        let _released = self.commit(Commit::of(record)).await?;
+        let _released = self.commit(Commit::of(record).when(free)).await?;
         Ok(IssuedX509 { svid, id: id.clone(), hint: String::new() })
     }
 
@@ -142,17 +145,20 @@ impl Service {
         operator: Option<String>,
     ) -> Result<IssuedJwt, ServiceError> {
         WorkloadId::new(id.clone(), &self.inner.settings.trust_domain)?;
+        let free = self.not_held(&Stopped::workload(id))?;
         let (jwt, record) = self.sign_jwt(id, audience, ttl).await?;
-        let _released = self.commit(Commit::of(record.operator(operator))).await?;
+        let _released = self.commit(Commit::of(record.operator(operator)).when(free)).await?;
         Ok(jwt)
     }
 
     fn entitled(&self, caller: &AgentCaller, id: &EntryId) -> Result<Arc<Entry>, ServiceError> {
-        self.read(|s| s.entries.entitled(caller.node(), id).cloned())
-            .ok_or_else(|| ServiceError::not_found("entry of this agent", id))
+        let entry = self.read(|s| s.entries.entitled(caller.node(), id).cloned());
+        let entry = entry.ok_or_else(|| ServiceError::not_found("entry of this agent", id))?;
+        self.not_held(&Stopped::workload(&entry.spiffe_id).on(caller.id()))?;
+        Ok(entry)
     }
 
-    /// Asked again before release: a ban or a changed entry that was acknowledged meanwhile wins. In memory, so that the
+    /// Asked again before release: a ban, a hold or a changed entry that was acknowledged meanwhile wins. In memory, so that the
     /// issuing path reads no database.
     fn still_entitled(&self, caller: &AgentCaller, entry: &Entry) -> Result<(), ServiceError> {
         self.agent(caller.id(), caller.serial())?;
@@ -174,9 +180,12 @@ impl Service {
         Ok(task)
     }
 
-    /// Guards for the task and all its ancestors.
+    /// Guards for the task and all its ancestors, and against a hold.
     pub(crate) fn path(&self, task: &Task) -> Result<Vec<Guard>, ServiceError> {
-        self.read(|s| path_guards(task, |id| s.tasks.get(&id).cloned())).map_err(|_| ServiceError::TaskOver)
+        let path = self.read(|s| path_guards(task, |id| s.tasks.get(&id).cloned()));
+        let mut guards = path.map_err(|_| ServiceError::TaskOver)?;
+        guards.push(self.not_held(&Stopped::task(task))?);
+        Ok(guards)
     }
 
     async fn sign_x509(
@@ -199,18 +208,17 @@ impl Service {
     ) -> Result<(IssuedJwt, Record), ServiceError> {
         let now = self.now();
         let jti = self.inner.ports.entropy.uuid_v7(now).to_string();
-        let template = {
-            let request = self.jwt_request(audience, &jti, now);
-            jwt_svid_template(id, &request, ttl, &self.inner.settings.ttls)?
-        };
+        let taken = |a: &str| self.is_of_a_target(a);
+        let request = JwtSvidRequest { audiences: audience, issuer: None, jti: &jti, reserved: &taken, now };
+        let template = jwt_svid_template(id, &request, ttl, &self.inner.settings.ttls)?;
         let jwt = self.sign_template(template, id.clone(), "").await?;
         let record = jwt_record(id, &jti, audience, jwt.expires_at, now);
         Ok((jwt, record))
     }
 
-    fn jwt_request<'a>(&self, audiences: &'a [String], jti: &'a str, now: Timestamp) -> JwtSvidRequest<'a> {
-        // No kind of target registers an audience yet; the kinds that do (cloud roles) bring the list.
-        JwtSvidRequest { audiences, issuer: None, jti, reserved: &|_| false, now }
+    /// Whether a target takes tokens of ours for this audience.
+    fn is_of_a_target(&self, audience: &str) -> bool {
+        self.read(|s| s.audiences.contains_key(audience))
     }
 
     async fn sign_template(&self, template: JwtTemplate, id: SpiffeId, hint: &str) -> Result<IssuedJwt, ServiceError> {

@@ -56,6 +56,14 @@ impl Service {
         let filter = Filter { credential: Some(wanted), ..Filter::default() };
         let mut records = self.inner.ports.archive.search(&filter, None, 200).await?;
         records.reverse();
+        if lease.is_none() {
+            let named = records.iter().filter(|(_, r)| r.kind.starts_with("lease."));
+            let id = named.filter_map(|(_, r)| r.credential.as_ref()?.id.parse::<LeaseId>().ok()).next();
+            lease = match id {
+                Some(id) => self.inner.ports.archive.lease(id).await?,
+                None => None,
+            };
+        }
         let task_id = lease.as_ref().map(|l| l.task_id).or_else(|| records.iter().find_map(|(_, r)| r.task_id));
         let task = match task_id {
             Some(id) => self.task(id).await.ok(),

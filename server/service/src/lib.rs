@@ -7,16 +7,17 @@
 mod attest;
 mod error;
 mod exchange;
+mod explain;
 mod follow;
+mod holds;
 mod issue;
-mod keep;
 mod leases;
+mod node_status;
 mod node_view;
 mod policies;
 mod reconcile;
 mod register;
 mod settings;
-mod sinks;
 mod state;
 mod targets;
 mod tasks;
@@ -24,13 +25,14 @@ mod tasks;
 pub use attest::{AgentCaller, Attested, NewAgent};
 pub use error::ServiceError;
 pub use exchange::{ExchangeCaller, Exchanged};
+pub use explain::{Assumed, Explained, Hypothesis, Path};
 pub use follow::Change;
+pub use holds::MadeHold;
 pub use issue::{IssuedJwt, IssuedX509};
 pub use leases::Who;
 pub use node_view::{NodeUpdate, NodeWatch};
 pub use register::Created;
 pub use settings::Settings;
-pub use sinks::{Forwarder, Outlet, SinkView};
 pub use state::{State, TargetEntry};
 pub use targets::{AppliedTarget, TargetText};
 pub use tasks::{NewTask, StartedTask};
@@ -38,7 +40,7 @@ pub use tasks::{NewTask, StartedTask};
 use arc_swap::ArcSwap;
 use proto_types::{Clock, Entropy, KeyUse, Position, SpiffeId, TargetDoc, Timestamp};
 use server_core::ports::{
-    Archive, Authorities, Commit, Durable, Feed, Ledger, Minter, Outlets, PolicyCompiler, Snapshots, StoreMeta, Target,
+    Archive, Authorities, Commit, Durable, Feed, Ledger, Minter, PolicyCompiler, Snapshots, StoreMeta, Target,
     TargetProblem,
 };
 use std::{
@@ -60,7 +62,6 @@ pub struct Ports {
     pub feed: Arc<dyn Feed>,
     pub snapshots: Arc<dyn Snapshots>,
     pub archive: Arc<dyn Archive>,
-    pub outlets: Arc<dyn Outlets>,
     pub minter: Arc<dyn Minter>,
     pub authorities: Arc<dyn Authorities>,
     pub policies: Arc<dyn PolicyCompiler>,
@@ -107,9 +108,6 @@ struct Inner {
     adopting: Mutex<HashSet<SpiffeId>>,
     /// One policy document after another: each is compiled with all that are in force.
     applying: tokio::sync::Mutex<()>,
-    sinks: Mutex<Vec<Arc<sinks::Progress>>>,
-    /// What keeps pruning from going further.
-    held_back: Mutex<Option<Arc<server_core::journal::HeldBack>>>,
 }
 
 impl Service {
@@ -134,8 +132,6 @@ impl Service {
                 refusals: governor::RateLimiter::keyed(REFUSALS),
                 adopting: Mutex::default(),
                 applying: tokio::sync::Mutex::default(),
-                sinks: Mutex::default(),
-                held_back: Mutex::default(),
                 ports,
             }),
         })

@@ -103,7 +103,7 @@ impl NodeWatch {
         let position = *self.service.inner.applied.borrow();
         let (entries, live) = self.service.read(|s| {
             let live = s.tasks.values().filter(|t| t.node == node.id).map(|t| t.id).collect();
-            (s.entries.earned(&node), live)
+            (s.earned(&node), live)
         });
         let entries: Vec<_> = entries.into_iter().filter(|e| !is_for_nodes(e)).collect();
         self.told = entries.iter().map(|e| (e.id.clone(), e.revision)).collect();
@@ -115,6 +115,7 @@ impl NodeWatch {
 
     fn fold(&mut self, batch: Vec<Change>) -> Result<NodeUpdate, ServiceError> {
         let mut entries: BTreeSet<EntryId> = BTreeSet::new();
+        let mut holds = false;
         let mut update = NodeUpdate::default();
         for change in batch {
             match change {
@@ -143,10 +144,20 @@ impl NodeWatch {
                         update.bundle = Some(bundle);
                     }
                 }
+                Change::Hold => holds = true,
                 Change::Node { .. } | Change::Task(_) | Change::Lease(_) | Change::Policy => {}
             }
         }
         update.position = *self.service.inner.applied.borrow();
+        if holds {
+            // What was told and is held now, and what was kept back and is free.
+            let node = self.node()?;
+            entries.extend(self.service.read(|s| {
+                let mut earned = s.entries.earned(&node);
+                earned.retain(|e| self.told.contains_key(&e.id) == s.hold_on_entry(&node, e).is_some());
+                earned.into_iter().map(|e| e.id.clone()).collect::<Vec<_>>()
+            }));
+        }
         if !entries.is_empty() {
             self.tell_entries(entries, &mut update)?;
         }
@@ -161,7 +172,11 @@ impl NodeWatch {
     fn tell_entries(&mut self, entries: BTreeSet<EntryId>, update: &mut NodeUpdate) -> Result<(), ServiceError> {
         let node = self.node()?;
         for id in entries {
-            match self.service.read(|s| s.entries.entitled(&node, &id).cloned()) {
+            let entitled = self.service.read(|s| {
+                let entry = s.entries.entitled(&node, &id)?;
+                s.hold_on_entry(&node, entry).is_none().then(|| entry.clone())
+            });
+            match entitled {
                 Some(entry) => {
                     self.told.insert(id, entry.revision);
                     update.entries.push(entry);

@@ -3,7 +3,7 @@
 use crate::{Service, ServiceError};
 use proto_types::{PolicyDoc, Record};
 use serde_json::json;
-use server_core::ports::{Commit, Decision, Outcome, Policy, PolicyCompiler, PolicyProblem, Query, Write};
+use server_core::ports::{Commit, Decision, Outcome, Policy, PolicyCompiler, PolicyProblem, PolicyText, Query, Write};
 use std::sync::Arc;
 
 /// The compiled set, or the problems that make every answer a deny.
@@ -18,6 +18,11 @@ impl Loaded {
             }
         }
         Self(compiled)
+    }
+
+    fn quote(&self, ids: &[String]) -> Vec<PolicyText> {
+        let Ok(policy) = &self.0 else { return Vec::new() };
+        ids.iter().filter_map(|id| policy.policy(id)).collect()
     }
 
     fn decide(&self, query: &Query) -> Decision {
@@ -36,6 +41,14 @@ impl Loaded {
 impl Service {
     pub(crate) fn decide(&self, query: &Query) -> Decision {
         self.inner.policy.load().decide(query)
+    }
+
+    /// The answer with the policies that made it, both of one set.
+    pub(crate) fn decide_and_quote(&self, query: &Query) -> (Decision, Vec<PolicyText>) {
+        let loaded = self.inner.policy.load();
+        let decision = loaded.decide(query);
+        let quoted = loaded.quote(&decision.policies);
+        (decision, quoted)
     }
 
     /// Problems that `text` would bring to the set in force, all at once.

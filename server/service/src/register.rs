@@ -2,7 +2,7 @@
 //! answers when this server's own index has passed it.
 
 use crate::{Service, ServiceError};
-use proto_types::{EndReason, Entry, EntryId, Record};
+use proto_types::{EndReason, Entry, EntryId, Record, id::excerpt};
 use serde_json::json;
 use server_core::ports::{Commit, Guard, Write, entry_fingerprint};
 use std::sync::Arc;
@@ -17,6 +17,7 @@ pub enum Created {
 
 impl Service {
     pub async fn entry_create(&self, mut entry: Entry, operator: Option<String>) -> Result<Created, ServiceError> {
+        self.stands(&entry)?;
         if let Some(same) = self.read(|s| s.entries.similar(&entry).cloned()) {
             return Ok(Created::Exists(same));
         }
@@ -32,10 +33,13 @@ impl Service {
         match self.commit_and_follow(unit).await {
             Ok(_) => Ok(Created::New(Arc::new(entry))),
             // Somebody else was faster with the same entry: to this caller it exists.
-            Err(ServiceError::Conflict(why)) => match self.read(|s| s.entries.similar(&entry).cloned()) {
-                Some(same) => Ok(Created::Exists(same)),
-                None => Err(ServiceError::Conflict(why)),
-            },
+            Err(ServiceError::Conflict(why)) => {
+                self.follow_all().await;
+                match self.read(|s| s.entries.similar(&entry).cloned()) {
+                    Some(same) => Ok(Created::Exists(same)),
+                    None => Err(ServiceError::Conflict(why)),
+                }
+            }
             Err(e) => Err(e),
         }
     }
@@ -45,6 +49,10 @@ impl Service {
         let before = self
             .read(|s| s.entries.get(&entry.id).cloned())
             .ok_or_else(|| ServiceError::not_found("entry", &entry.id))?;
+        self.stands(&entry)?;
+        if let Some(same) = self.read(|s| s.entries.similar(&entry).filter(|e| e.id != entry.id).cloned()) {
+            return Err(ServiceError::EntryExists(same.id.clone()));
+        }
         entry.revision = before.revision + 1;
         entry.created_at = before.created_at;
         let unit = Commit::of(entry_record(&entry, "entry.updated", operator, self.now()))
@@ -53,6 +61,23 @@ impl Service {
             .put(Write::Entry(entry.clone()));
         self.commit_and_follow(unit).await?;
         Ok(Arc::new(entry))
+    }
+
+    /// Whether the entry can do what it says, given everything else there is.
+    fn stands(&self, entry: &Entry) -> Result<(), ServiceError> {
+        // A workload would wait for a bundle that nobody ever brings.
+        if let Some(name) = entry.federates_with.first() {
+            return Err(ServiceError::Invalid(format!(
+                "no bundle of `{name}` is kept here: this version does not federate; leave `federates_with` out"
+            )));
+        }
+        if self.read(|s| s.entries.loops(entry)) {
+            return Err(ServiceError::Invalid(format!(
+                "the parent `{}` stands below this entry itself: no agent could ever serve it",
+                excerpt(&entry.parent_id.to_string())
+            )));
+        }
+        Ok(())
     }
 
     /// Deletes entries whose time is over.

@@ -3,10 +3,12 @@
 
 use crate::{TargetBuilder, follow::Change};
 use proto_types::{
-    Entry, EntryId, Lease, LeaseId, LeaseState, Node, PolicyDoc, Record, SpiffeId, TargetDoc, Task, TaskId, Timestamp,
+    Entry, EntryId, Hold, Lease, LeaseId, LeaseState, Node, PolicyDoc, Record, SpiffeId, TargetDoc, Task, TaskId,
+    Timestamp, hold::Stopped,
 };
 use server_core::{
     entry::EntryIndex,
+    hold::Holds,
     lease::next_due,
     ports::{Snapshot, Target, TargetProblem},
 };
@@ -43,7 +45,10 @@ pub struct State {
     due: BTreeSet<(Timestamp, LeaseId)>,
     due_at: HashMap<LeaseId, Timestamp>,
     pub targets: BTreeMap<String, TargetEntry>,
+    /// Audiences that targets take tokens of ours for, each with those targets.
+    pub audiences: HashMap<String, BTreeSet<String>>,
     pub policies: BTreeMap<String, PolicyDoc>,
+    pub holds: Holds,
 }
 
 impl State {
@@ -69,6 +74,9 @@ impl State {
         }
         for doc in snapshot.policies {
             state.policies.insert(doc.id.clone(), doc);
+        }
+        for hold in snapshot.holds {
+            state.holds.put(hold);
         }
         state
     }
@@ -99,7 +107,7 @@ impl State {
             }
             "target" => {
                 if verb == "deleted" {
-                    self.targets.remove(record.target.as_deref()?);
+                    self.drop_target(record.target.as_deref()?);
                 } else {
                     self.put_target(whole(record, "target")?, build);
                 }
@@ -114,9 +122,30 @@ impl State {
                 }
                 Some(Change::Policy)
             }
+            "hold" => {
+                let hold = server_core::hold::from_record(record)?;
+                if verb == "released" {
+                    self.holds.remove(hold.id);
+                } else {
+                    self.holds.put(hold);
+                }
+                Some(Change::Hold)
+            }
             "authority" => Some(Change::Bundle),
             _ => None,
         }
+    }
+
+    /// What the node is entitled to and no hold keeps from it.
+    pub fn earned(&self, node: &Node) -> Vec<Arc<Entry>> {
+        let mut earned = self.entries.earned(node);
+        earned.retain(|e| self.hold_on_entry(node, e).is_none());
+        earned
+    }
+
+    /// The hold that keeps this node from the identity of this entry.
+    pub fn hold_on_entry(&self, node: &Node, entry: &Entry) -> Option<&Arc<Hold>> {
+        self.holds.on(&Stopped::workload(&entry.spiffe_id).on(&node.id))
     }
 
     fn apply_entry(&mut self, record: &Record, verb: &str) -> Option<Change> {
@@ -213,7 +242,26 @@ impl State {
 
     fn put_target(&mut self, doc: TargetDoc, build: &TargetBuilder) {
         let target = build(&doc);
+        // A document that cannot be built any more keeps what it reserved: in doubt nobody gets such a token.
+        if let Ok(target) = &target {
+            self.release_audiences(&doc.name);
+            for audience in target.audiences() {
+                self.audiences.entry(audience).or_default().insert(doc.name.clone());
+            }
+        }
         self.targets.insert(doc.name.clone(), TargetEntry { doc, target });
+    }
+
+    fn drop_target(&mut self, name: &str) {
+        self.targets.remove(name);
+        self.release_audiences(name);
+    }
+
+    fn release_audiences(&mut self, name: &str) {
+        self.audiences.retain(|_, targets| {
+            targets.remove(name);
+            !targets.is_empty()
+        });
     }
 
     /// The leases of a task that are not over.

@@ -2,10 +2,10 @@
 //! lease has been revoked.
 
 use crate::{Service, ServiceError};
-use proto_types::{Record, TargetDoc};
+use proto_types::{Lease, LeaseState, Record, TargetDoc};
 use serde_json::json;
 use server_core::ports::{Commit, Guard, Missing, Write};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// The longest `target check` may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -135,7 +135,9 @@ impl Service {
     async fn quiesce(&self, doc: &TargetDoc, operator: Option<&String>) -> Result<u64, ServiceError> {
         let retired = TargetDoc { retired: true, revision: doc.revision + 1, ..doc.clone() };
         self.write_target(retired, doc.revision, operator).await?;
-        let open = self.read(|s| s.leases.values().filter(|l| l.role.target() == doc.name).count());
+        // What lingers ends by itself: nothing is left to be done in the target.
+        let is_open = |l: &Arc<Lease>| l.role.target() == doc.name && l.state != LeaseState::Lingering;
+        let open = self.read(|s| s.leases.values().filter(|l| is_open(l)).count());
         if open == 0 {
             return Ok(doc.revision + 1);
         }

@@ -4,7 +4,9 @@
 //! raises it. The ending commit moves every handed lease to `revoking`, so that no crash afterwards forgets one.
 
 use crate::{AgentCaller, IssuedJwt, Service, ServiceError, State, issue};
-use proto_types::{DecisionNote, EndReason, EntryId, Record, RoleName, Selector, SpiffeId, Task, TaskId, Timestamp};
+use proto_types::{
+    DecisionNote, EndReason, EntryId, Record, RoleName, Selector, SpiffeId, Task, TaskId, Timestamp, hold::Stopped,
+};
 use server_core::{
     lease,
     ports::{Action, Commit, Decision, Guard, Outcome, ProvenKey, Query, Write, X509Svid},
@@ -59,6 +61,10 @@ impl Service {
         };
         let checked = task::check(request, parent.as_deref(), now).map_err(invalid)?;
         let rulings = self.rule(&checked, new.launcher_isolated, now)?;
+        let free = match self.not_held(&wanted(&checked)) {
+            Ok(free) => free,
+            Err(held) => return Err(self.record_held(&checked, held).await?),
+        };
         let (workload, intent) = (checked.request().workload.clone(), checked.request().intent.clone());
         let started = match task::start(checked, &rulings) {
             Ok(started) => started,
@@ -77,7 +83,7 @@ impl Service {
             }
             Err(e) => return Err(invalid(e)),
         };
-        let standing = [caller.guard(), Guard::EntryAt(entry.id.clone(), entry.revision)];
+        let standing = [caller.guard(), Guard::EntryAt(entry.id.clone(), entry.revision), free];
         self.release_started(started, parent, &rulings, &new.key, standing).await
     }
 
@@ -87,7 +93,7 @@ impl Service {
         parent: Option<Arc<Task>>,
         rulings: &[Ruling],
         key: &ProvenKey,
-        standing: [Guard; 2],
+        standing: [Guard; 3],
     ) -> Result<StartedTask, ServiceError> {
         let now = started.started_at;
         let (svid, svid_unit) = self.task_x509(&started, key).await?;
@@ -102,7 +108,7 @@ impl Service {
         let (_, writes, records) = svid_unit.into_parts();
         unit = writes.into_iter().fold(unit, Commit::put);
         unit = records.into_iter().chain([jwt_record]).fold(unit, Commit::also);
-        // A ban, or the end of the entry, that is acknowledged meanwhile wins.
+        // A ban, a hold, or the end of the entry that is acknowledged meanwhile wins.
         unit = standing.into_iter().fold(unit, Commit::when);
         if let Some(parent) = parent {
             for guard in self.path(&parent)? {
@@ -112,6 +118,19 @@ impl Service {
         let _released = self.commit_and_follow(unit).await?;
         let id = issue::task_identity(&started)?;
         Ok(StartedTask { task: started, id, svid, subject_token })
+    }
+
+    /// The refusal of a held start leaves its record; answers the refusal.
+    async fn record_held(&self, checked: &Checked, held: ServiceError) -> Result<ServiceError, ServiceError> {
+        let request = checked.request();
+        let record = Record::new(self.now(), "task.refused")
+            .workload(&request.workload)
+            .user(request.user.clone())
+            .node(&request.node)
+            .intent(&request.intent)
+            .outcome("held");
+        self.commit(Commit::of(record)).await?;
+        Ok(held)
     }
 
     /// Asks policy about everything the task wants; a role that no target declares is refused before.
@@ -238,7 +257,7 @@ impl Service {
     }
 
     /// Ends every task whose deadline has passed, and every one that has lost what it stands on: its node, its entry or
-    /// its parent. What could not be ended when that happened is ended here.
+    /// its parent, or was put on hold. What could not be ended when that happened is ended here.
     pub(crate) async fn end_overdue(&self) {
         let now = self.now();
         let tasks: Vec<Arc<Task>> = self.read(|s| s.tasks.values().cloned().collect());
@@ -249,6 +268,17 @@ impl Service {
         for (id, reason) in adrift {
             self.end_quietly(id, reason).await;
         }
+    }
+}
+
+/// What a start wants, as holds see it.
+fn wanted(checked: &Checked) -> Stopped<'_> {
+    let request = checked.request();
+    Stopped {
+        workload: Some(&request.workload),
+        user: request.user.as_deref(),
+        node: Some(&request.node),
+        targets: request.grants.iter().map(RoleName::target).collect(),
     }
 }
 
@@ -270,7 +300,7 @@ pub(crate) fn decision_note(decision: &Decision) -> DecisionNote {
     DecisionNote { outcome: outcome.into(), policies: decision.policies.clone() }
 }
 
-/// Why a task that lives must not: what it stands on is gone.
+/// Why a task that lives must not: what it stands on is gone, or somebody stopped it.
 fn adrift(state: &State, task: &Task) -> Option<EndReason> {
     if !state.tasks.contains_key(&task.id) {
         return None;
@@ -280,6 +310,9 @@ fn adrift(state: &State, task: &Task) -> Option<EndReason> {
     }
     if state.entries.get(&task.entry).is_none() {
         return Some(EndReason::EntryDeleted);
+    }
+    if state.holds.on(&Stopped::task(task)).is_some() {
+        return Some(EndReason::Held);
     }
     task.parent.filter(|p| !state.tasks.contains_key(p)).map(|_| EndReason::ParentEnded)
 }

@@ -95,6 +95,23 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// `true` or `false`; absent is `false`.
+    pub(crate) fn flag(&mut self, key: &'static str, problems: &mut Problems) -> bool {
+        match self.take(key) {
+            None => false,
+            Some(Value::Bool(flag)) => flag,
+            Some(_) => {
+                self.problem(problems, format!("`{key}` is not true or false"));
+                false
+            }
+        }
+    }
+
+    /// What stands there, for a kind that reads it in its own way.
+    pub(crate) fn value(&mut self, key: &'static str) -> Option<Value> {
+        self.take(key)
+    }
+
     pub(crate) fn texts(&mut self, key: &'static str, problems: &mut Problems) -> Option<Vec<String>> {
         let Value::Array(items) = self.take(key)? else {
             self.problem(problems, format!("`{key}` is not a list of strings"));

@@ -91,6 +91,7 @@ const SSH: Table = (
 );
 
 const AWS: Table = (
+    // Region and endpoints too: with several grants the profiles say them, and a variable would win.
     &[
         "AWS_ACCESS_KEY_ID",
         "AWS_BEARER_TOKEN_BEDROCK",
@@ -101,8 +102,12 @@ const AWS: Table = (
         "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
         "AWS_CREDENTIAL_EXPIRATION",
         "AWS_DEFAULT_PROFILE",
+        "AWS_DEFAULT_REGION",
+        "AWS_ENDPOINT_URL*",
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
         "AWS_LOGIN_CACHE_DIRECTORY",
         "AWS_PROFILE",
+        "AWS_REGION",
         "AWS_ROLE_ARN",
         "AWS_ROLE_SESSION_NAME",
         "AWS_SECRET_ACCESS_KEY",

@@ -1,6 +1,6 @@
 //! The kinds of target there are. Decides which kind reads a document; knows nothing of any kind but its name.
 
-use crate::{masks, postgres::Postgres};
+use crate::{aws::Aws, masks, postgres::Postgres, ssh::Ssh};
 use proto_types::{TargetDoc, id::excerpt};
 use server_core::ports::{KindContext, Mask, Target, TargetKind, TargetProblem};
 use std::{collections::BTreeMap, sync::Arc};
@@ -16,7 +16,7 @@ pub struct Registry {
 impl Registry {
     /// The kinds that ship with the server: one line each.
     pub fn builtin() -> Self {
-        Self { kinds: vec![Box::new(Postgres)] }
+        Self { kinds: vec![Box::new(Postgres), Box::new(Ssh), Box::new(Aws)] }
     }
 
     /// The names of the kinds, in the order they are registered.

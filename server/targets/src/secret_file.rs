@@ -12,6 +12,9 @@ use std::{
 
 /// Largest secret or certificate file read, bytes.
 const MAX_BYTES: u64 = 256 * 1024;
+/// Where Debian, Red Hat and Alpine keep the authorities that the system trusts.
+pub(crate) const SYSTEM_ROOTS: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FileError {

@@ -104,6 +104,13 @@ pub async fn tasks_and_leases_are_listed_in_pages(store: Store) {
     assert_eq!(tasks(by(|f| f.target = Some("orders-db".into()))).await.len(), 10);
     assert_eq!(tasks(by(|f| f.target = Some("orders".into()))).await, ids(&[]));
     assert_eq!(tasks(by(|f| f.workload = Some("spiffe://example.org/agents/planner".into()))).await.len(), 10);
+    for (below, found) in [
+        ("spiffe://example.org/*", 10),
+        ("spiffe://example.org/agents/*", 10),
+        ("spiffe://example.org/agents/planner/*", 0),
+    ] {
+        assert_eq!(tasks(by(|f| f.workload = Some(below.into()))).await.len(), found, "{below}");
+    }
     assert_eq!(tasks(by(|f| f.node = Some("spiffe://example.org/other".into()))).await, ids(&[]));
     assert_eq!(tasks(by(|f| f.credential = Some(lease_id(6).to_string()))).await, ids(&[6]));
     assert_eq!(tasks(by(|f| (f.from, f.to) = (Some(at(3)), Some(at(5))))).await, ids(&[5, 4, 3]));

@@ -2,9 +2,12 @@
 
 use super::{
     Store,
-    nouns::{at, claim, ended, entry, join_token, lease, lease_id, new_entry, node, note, record, task, task_id},
+    nouns::{at, claim, ended, entry, hold, join_token, lease, lease_id, new_entry, node, note, record, task, task_id},
 };
-use proto_types::{EntryId, Epoch, LeaseState, SpiffeId, TaskState};
+use proto_types::{
+    EntryId, Epoch, LeaseState, SpiffeId, TaskState,
+    hold::{Scope, Stopped},
+};
 use server_core::ports::{Commit, CommitError, Guard, Write, entry_fingerprint};
 
 impl Store {
@@ -37,6 +40,7 @@ pub async fn every_guard_is_kept_and_lost(store: Store) {
     leases(&store).await;
     nodes(&store).await;
     fences(&store).await;
+    holds(&store).await;
 }
 
 async fn entries(store: &Store) {
@@ -72,21 +76,53 @@ async fn leases(store: &Store) {
 
 async fn nodes(store: &Store) {
     let serial = |id: &SpiffeId, serial: &str| Guard::NodeSerial(id.clone(), serial.into());
+    let exactly = |id: &SpiffeId, serial: &str, next: Option<&str>| {
+        Guard::NodeAs(id.clone(), serial.into(), next.map(String::from))
+    };
     let mut one = node(1);
     store.lost(serial(&one.id, "a1")).await;
+    store.lost(exactly(&one.id, "a1", Some("b1"))).await;
     store.keep(note().put(Write::Node(one.clone()))).await;
     store.kept(serial(&one.id, "a1")).await;
     store.kept(serial(&one.id, "b1")).await;
     store.lost(serial(&one.id, "c1")).await;
     store.lost(serial(&node(2).id, "a1")).await;
+    store.kept(exactly(&one.id, "a1", Some("b1"))).await;
+    for (current, next) in [("a1", None), ("a1", Some("c1")), ("b1", Some("b1")), ("b1", None)] {
+        store.lost(exactly(&one.id, current, next)).await;
+    }
     one.next_serial = None;
     store.keep(note().put(Write::Node(one.clone()))).await;
     store.lost(serial(&one.id, "b1")).await;
+    store.kept(exactly(&one.id, "a1", None)).await;
+    store.lost(exactly(&one.id, "a1", Some("b1"))).await;
     one.banned = true;
     store.keep(note().put(Write::Node(one.clone()))).await;
     store.lost(serial(&one.id, "a1")).await;
+    store.lost(exactly(&one.id, "a1", None)).await;
     store.keep(note().put(Write::DropNode(one.id.clone()))).await;
     store.lost(serial(&one.id, "a1")).await;
+}
+
+async fn holds(store: &Store) {
+    let of = task(1);
+    let free = |work: Stopped<'_>| Guard::NoHold(work.keys());
+    let (user, all) = (hold(1, Scope::User("user-1@example.org".into())), hold(2, Scope::All));
+    store.kept(free(Stopped::task(&of))).await;
+    store.lost(Guard::Held(user.id)).await;
+    store.keep(note().put(Write::Hold(user.clone()))).await;
+    store.kept(Guard::Held(user.id)).await;
+    store.lost(free(Stopped::task(&of))).await;
+    // Another user's work on the same node goes on.
+    store.kept(free(Stopped::task(&task(2)))).await;
+    store.keep(note().put(Write::Hold(all.clone()))).await;
+    store.lost(free(Stopped::task(&task(2)))).await;
+    store.keep(note().when(Guard::Held(all.id)).put(Write::DropHold(all.id))).await;
+    store.lost(Guard::Held(all.id)).await;
+    store.kept(free(Stopped::task(&task(2)))).await;
+    store.lost(free(Stopped::task(&of))).await;
+    store.keep(note().put(Write::DropHold(user.id))).await;
+    store.kept(free(Stopped::task(&of))).await;
 }
 
 async fn fences(store: &Store) {

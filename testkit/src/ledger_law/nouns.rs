@@ -1,8 +1,8 @@
 //! Well-formed nouns by number, for tests of stores.
 
 use proto_types::{
-    CredentialName, EndReason, Entry, EntryId, Epoch, Grant, JoinToken, KeyUse, Lease, LeaseId, LeaseState, Node,
-    PolicyDoc, Record, Revocability, Selector, SpiffeId, TargetDoc, Task, TaskId, TaskState, Timestamp,
+    CredentialName, EndReason, Entry, EntryId, Epoch, Grant, Hold, JoinToken, KeyUse, Lease, LeaseId, LeaseState, Node,
+    PolicyDoc, Record, Revocability, Selector, SpiffeId, TargetDoc, Task, TaskId, TaskState, Timestamp, hold::Scope,
 };
 use server_core::ports::{AuthorityRow, AuthorityState, Claim, Commit, Guard, entry_fingerprint};
 use std::time::Duration;
@@ -59,6 +59,8 @@ pub fn entry(n: u64, like: u64) -> Entry {
         downstream: false,
         store_svid: false,
         expires_at: 0,
+        disable_x509_svid_prefetch: false,
+        jwt_svid_include_jti: false,
         revision: 1,
         created_at: T0,
     }
@@ -182,5 +184,15 @@ pub fn policy(id: &str) -> PolicyDoc {
         text: "permit(principal, action, resource);".into(),
         revision: 1,
         origin: "applied".into(),
+    }
+}
+
+pub fn hold(n: u64, scope: Scope) -> Hold {
+    Hold {
+        id: uuid(n).parse().expect("invariant: a lowercase UUID"),
+        scope,
+        reason: "the laptop is lost".into(),
+        operator: Some("kim".into()),
+        created_at: T0,
     }
 }

@@ -3,10 +3,11 @@
 use super::{
     Store,
     nouns::{
-        T0, at, authority, claim, ended, entry, lease, new_entry, node, note, policy, record, target, task, task_id,
+        T0, at, authority, claim, ended, entry, hold, lease, new_entry, node, note, policy, record, target, task,
+        task_id,
     },
 };
-use proto_types::{EntryId, LeaseState};
+use proto_types::{EntryId, LeaseState, hold::Scope};
 use server_core::ports::{Commit, CommitError, Guard, Snapshot, Write};
 use std::{collections::BTreeSet, future::Future};
 
@@ -75,7 +76,10 @@ async fn fill(store: &Store) {
         .put(Write::DropTarget("gone".into()))
         .put(Write::Policy(policy("default")))
         .put(Write::Policy(policy("gone")))
-        .put(Write::DropPolicy("gone".into()));
+        .put(Write::DropPolicy("gone".into()))
+        .put(Write::Hold(hold(1, Scope::User("kim".into()))))
+        .put(Write::Hold(hold(2, Scope::All)))
+        .put(Write::DropHold(hold(2, Scope::All).id));
     store.keep(unit).await;
 }
 
@@ -92,6 +96,7 @@ async fn check(store: &Store) {
     assert_eq!(all.authorities, [authority("k1")]);
     assert_eq!(all.targets, [target("orders-db")]);
     assert_eq!(all.policies, [policy("default")]);
+    assert_eq!(all.holds, [hold(1, Scope::User("kim".into()))]);
 }
 
 pub async fn a_snapshot_holds_what_lives_and_nothing_that_is_over(store: Store) {

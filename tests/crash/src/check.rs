@@ -3,7 +3,7 @@
 //! Judges a server at rest: one that has recovered and has nothing left to revoke.
 
 use crate::{evidence::Evidence, seen::Seen};
-use proto_types::{Lease, LeaseState, Record};
+use proto_types::{Lease, LeaseState, Record, Revocability};
 use server_core::lease::from_record;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -15,6 +15,8 @@ use std::{
 pub enum Rule {
     /// Every credential a client saw has exactly one durable `lease.handed`.
     SeenWithoutRecord,
+    /// What is used up by an attestation is used once.
+    TokenSpentTwice,
     /// Nothing lives in the target without a lease row.
     RoleWithoutLease,
     /// Nothing lives in the target whose lease is over.
@@ -69,6 +71,10 @@ struct Story<'a> {
     handed: HashMap<String, Vec<u64>>,
     /// Position of `task.ended`, by task.
     ended: HashMap<String, u64>,
+    /// How often each serial and `jti` is recorded as issued.
+    signed: HashMap<&'a str, usize>,
+    /// How often each agent of a join token attested.
+    joined: HashMap<&'a str, usize>,
     last: HashMap<String, (Lease, &'a str)>,
     intended_names: BTreeMap<String, BTreeSet<String>>,
 }
@@ -79,6 +85,16 @@ impl<'a> Story<'a> {
         for (position, record) in records {
             if let (Some(task), "task.ended") = (record.task_id, record.kind.as_str()) {
                 story.ended.entry(task.to_string()).or_insert(*position);
+            }
+            if let (Some(issued), "svid.minted" | "jwt_svid.minted" | "token.issued") =
+                (&record.credential, record.kind.as_str())
+            {
+                *story.signed.entry(issued.id.as_str()).or_default() += 1;
+            }
+            if let (Some(node), "node.attested") = (&record.node, record.kind.as_str())
+                && node.contains("/spire/agent/join_token/")
+            {
+                *story.joined.entry(node.as_str()).or_default() += 1;
             }
             let Some(lease) = record.kind.starts_with("lease.").then(|| from_record(record)).flatten() else {
                 continue;
@@ -108,6 +124,9 @@ pub fn check(evidence: &Evidence) -> Violations {
     seen(&mut found, evidence, &story);
     target(&mut found, evidence);
     rows(&mut found, evidence, &story);
+    for (node, times) in story.joined.iter().filter(|(_, times)| **times > 1) {
+        found.add(Rule::TokenSpentTwice, format!("{node} attested {times} times"));
+    }
     for (name, ids) in story.intended_names.iter().filter(|(_, ids)| ids.len() > 1) {
         found.add(Rule::NameTwice, format!("{name} for {ids:?}"));
     }
@@ -128,8 +147,9 @@ fn seen(found: &mut Violations, evidence: &Evidence, story: &Story<'_>) {
                     found.add(Rule::SeenWithoutRecord, format!("{lease} ({name}): {} records", handed.len()));
                     continue;
                 };
-                if story.last.get(lease).is_none_or(|(l, _)| l.name.as_str() != name || &l.task_id.to_string() != task)
-                {
+                let is_another =
+                    |l: &Lease| (!name.is_empty() && l.name.as_str() != name) || &l.task_id.to_string() != task;
+                if story.last.get(lease).is_none_or(|(l, _)| is_another(l)) {
                     found.add(
                         Rule::SeenWithoutRecord,
                         format!("{lease}: its record names another task or role than {name}"),
@@ -137,6 +157,12 @@ fn seen(found: &mut Violations, evidence: &Evidence, story: &Story<'_>) {
                 }
                 if story.ended.get(task).is_some_and(|end| end < at) {
                     found.add(Rule::HandedAfterEnd, format!("{lease} of {task}: seen by a client"));
+                }
+            }
+            Seen::Signed { kind, id } => {
+                let records = story.signed.get(id.as_str()).copied().unwrap_or_default();
+                if records != 1 {
+                    found.add(Rule::SeenWithoutRecord, format!("{kind} {id}: {records} records"));
                 }
             }
             Seen::Ended { task } if !story.ended.contains_key(task) => found.add(Rule::EndWithoutRecord, task),
@@ -156,7 +182,9 @@ fn target(found: &mut Violations, evidence: &Evidence) {
             Some(_) => {}
         }
     }
-    for lease in evidence.leases.iter().filter(|l| l.state == LeaseState::Handed) {
+    // Only what was created in the target can be looked for there.
+    let handed = evidence.leases.iter().filter(|l| l.state == LeaseState::Handed);
+    for lease in handed.filter(|l| l.revocability != Revocability::TtlOnly) {
         if !evidence.roles.contains(lease.name.as_str()) {
             found.add(Rule::HandedWithoutRole, format!("{} ({})", lease.name.as_str(), lease.id));
         }
@@ -174,7 +202,8 @@ fn rows(found: &mut Violations, evidence: &Evidence, story: &Story<'_>) {
             found.add(Rule::NameTwice, lease.name.as_str());
         }
         let ended = story.ended.get(&lease.task_id.to_string());
-        if ended.is_some() && !lease.state.is_final() {
+        // What nobody can revoke lingers to its end.
+        if ended.is_some() && !lease.state.is_final() && lease.state != LeaseState::Lingering {
             found.add(Rule::AliveAfterEnd, format!("{id} of {} is {}", lease.task_id, lease.state.as_str()));
         }
         let handed = story.handed.get(&id).into_iter().flatten();

@@ -3,15 +3,18 @@
 
 use crate::{
     seen::Seen,
-    world::{ENTRY, Hello, NEIGHBOUR, ROLES, World},
+    world::{ENTRY, Hello, MINTED, NEIGHBOUR, ROLES, World},
 };
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use proto_tls::DangerAnyone;
 use proto_types::CredentialInfo;
 use proto_wire::{
-    errand::v1::{EndTaskRequest, StartTaskRequest, node_client::NodeClient},
+    errand::v1::{
+        EndTaskRequest, NewTaskJwtsvidRequest, NewTaskX509svidRequest, StartTaskRequest, node_client::NodeClient,
+    },
     spire::api::{
         server::agent::v1::{
             AgentX509svidParams, AttestAgentRequest, agent_client::AgentClient, attest_agent_request as ask,
@@ -29,6 +32,7 @@ use std::{fs, net::SocketAddr, path::Path, sync::Arc};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// A call that was not answered, or was refused.
 #[derive(Debug, thiserror::Error)]
@@ -147,8 +151,8 @@ impl Connection {
         let request = StartTaskRequest {
             entry_id: ENTRY.into(),
             intent: intent.into(),
-            grants: ROLES.iter().chain([&NEIGHBOUR]).map(ToString::to_string).collect(),
-            ttl_seconds: 600,
+            grants: ROLES.iter().chain([&NEIGHBOUR, &MINTED]).map(ToString::to_string).collect(),
+            ttl_seconds: 3600,
             uid: 1000,
             csr: key.csr.clone(),
             ..StartTaskRequest::default()
@@ -156,6 +160,26 @@ impl Connection {
         let started = self.0.clone().start_task(request).await?.into_inner();
         let chain = started.svid.map(|s| s.cert_chain).unwrap_or_default();
         Ok(Task { id: started.task_id, subject_token: started.subject_token, tls: key.with(chain) })
+    }
+
+    /// A fresh X.509-SVID of a task; its serial is written down.
+    pub async fn x509(&self, world: &World, task: &str) -> Result<(), CallError> {
+        let request = NewTaskX509svidRequest { task_id: task.into(), csr: Key::new().csr };
+        let svid =
+            self.0.clone().new_task_x509svid(request).await?.into_inner().svid.ok_or_else(|| broken("no SVID"))?;
+        let leaf = svid.cert_chain.first().ok_or_else(|| broken("no certificate"))?;
+        let (_, leaf) = X509Certificate::from_der(leaf).map_err(broken)?;
+        let serial = leaf.raw_serial().iter().skip_while(|b| **b == 0);
+        let id = serial.map(|b| format!("{b:02x}")).collect();
+        world.seen.write(&Seen::Signed { kind: "x509".into(), id }).map_err(broken)
+    }
+
+    /// A JWT-SVID of a task; its `jti` is written down.
+    pub async fn jwt(&self, world: &World, task: &str) -> Result<(), CallError> {
+        let request = NewTaskJwtsvidRequest { task_id: task.into(), audience: vec!["a.example.org".into()] };
+        let svid =
+            self.0.clone().new_task_jwtsvid(request).await?.into_inner().svid.ok_or_else(|| broken("no SVID"))?;
+        world.seen.write(&Seen::Signed { kind: "jwt".into(), id: jti(&svid.token)? }).map_err(broken)
     }
 
     /// Ends a task; what was acknowledged is written down.
@@ -174,6 +198,19 @@ pub struct Task {
     tls: Arc<ClientConfig>,
 }
 
+/// What a token calls itself, believed as it stands.
+fn jti(token: &str) -> Result<String, CallError> {
+    let payload = token.split('.').nth(1).ok_or_else(|| broken("no token"))?;
+    let payload = URL_SAFE_NO_PAD.decode(payload).map_err(broken)?;
+    let claims: serde_json::Value = serde_json::from_slice(&payload).map_err(broken)?;
+    claims["jti"].as_str().map(str::to_string).ok_or_else(|| broken("a token without a jti"))
+}
+
+#[derive(serde::Deserialize)]
+struct Token {
+    access_token: String,
+}
+
 #[derive(serde::Deserialize)]
 struct Granted {
     credential: CredentialInfo,
@@ -182,12 +219,39 @@ struct Granted {
 impl Task {
     /// One credential; it is written down before anything else is done with it.
     pub async fn exchange(&self, world: &World, hello: &Hello, role: &str) -> Result<CredentialInfo, CallError> {
-        let form = [
+        let body = self.ask(hello, &[("audience", role)]).await?;
+        self.granted(world, role, &body)
+    }
+
+    /// An SSH certificate for this key, one line of OpenSSH.
+    pub async fn certificate(&self, world: &World, hello: &Hello, key: &str) -> Result<CredentialInfo, CallError> {
+        let details = serde_json::json!([{ "type": "urn:errand:key", "public_key": key }]).to_string();
+        let body = self.ask(hello, &[("audience", MINTED), ("authorization_details", &details)]).await?;
+        self.granted(world, MINTED, &body)
+    }
+
+    /// A task token; its `jti` is written down.
+    pub async fn token(&self, world: &World, hello: &Hello) -> Result<(), CallError> {
+        let Token { access_token } = serde_json::from_slice(&self.ask(hello, &[]).await?).map_err(broken)?;
+        world.seen.write(&Seen::Signed { kind: "token".into(), id: jti(&access_token)? }).map_err(broken)
+    }
+
+    fn granted(&self, world: &World, role: &str, body: &[u8]) -> Result<CredentialInfo, CallError> {
+        let Granted { credential } = serde_json::from_slice(body).map_err(broken)?;
+        let name = credential.fields.get("user").and_then(|u| u.as_str()).unwrap_or_default().to_string();
+        let (task, lease) = (self.id.clone(), credential.id.clone());
+        world.seen.write(&Seen::Credential { task, lease, name, role: role.into() }).map_err(broken)?;
+        Ok(credential)
+    }
+
+    /// One request to the token endpoint; the body of a 200.
+    async fn ask(&self, hello: &Hello, more: &[(&str, &str)]) -> Result<Bytes, CallError> {
+        let mut form = vec![
             ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
-            ("subject_token", &self.subject_token),
+            ("subject_token", self.subject_token.as_str()),
             ("subject_token_type", "urn:ietf:params:oauth:token-type:jwt"),
-            ("audience", role),
         ];
+        form.extend(more);
         let escape = |text| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC);
         let form: Vec<_> = form.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
         let request = http::Request::post("/oauth2/token")
@@ -196,12 +260,7 @@ impl Task {
             .body(Full::new(Bytes::from(form.join("&"))))
             .map_err(broken)?;
         let stream = connect(self.tls.clone(), hello.mtls).await.map_err(broken)?;
-        let body = converse(stream, request).await?;
-        let Granted { credential } = serde_json::from_slice(&body).map_err(broken)?;
-        let name = credential.fields.get("user").and_then(|u| u.as_str()).unwrap_or_default().to_string();
-        let (task, lease) = (self.id.clone(), credential.id.clone());
-        world.seen.write(&Seen::Credential { task, lease, name, role: role.into() }).map_err(broken)?;
-        Ok(credential)
+        converse(stream, request).await
     }
 }
 

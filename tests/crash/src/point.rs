@@ -4,8 +4,8 @@
 
 use proto_types::{Clock, Fut, Lease};
 use server_core::ports::{
-    Commit, CommitError, Durable, IssueError, IssueRequest, Issued, Ledger, Missing, RevokeError, Revoked, RoleLimits,
-    Target,
+    Commit, CommitError, Durable, Guard, IssueError, IssueRequest, Issued, Ledger, Missing, RevokeError, Revoked,
+    RoleLimits, Target,
 };
 use server_daemon::Decorators;
 use std::{
@@ -29,6 +29,10 @@ pub enum Point {
     Create,
     /// `handed` is durable, nobody has been answered.
     Handed,
+    /// What is signed and not leased (an SVID, a token) is about to be recorded, or `handed` of what is minted.
+    Signed,
+    /// Its record is durable, nobody has been answered.
+    Recorded,
     /// The answer is about to leave.
     Reply,
     /// The end of a task is durable, its leases are not touched.
@@ -83,6 +87,14 @@ pub fn says(unit: &Commit, kind: &str) -> bool {
     unit.records().iter().any(|r| r.kind == kind)
 }
 
+/// Records of what exists nowhere but in the answer.
+const SIGNED: [&str; 3] = ["svid.minted", "jwt_svid.minted", "token.issued"];
+
+/// Whether `handed` follows an intent; a minted lease begins with it.
+fn was_intended(unit: &Commit) -> bool {
+    unit.guards().iter().any(|g| matches!(g, Guard::LeaseIn(..)))
+}
+
 struct CrashLedger {
     inner: Arc<dyn Ledger>,
     bomb: Arc<Bomb>,
@@ -97,7 +109,15 @@ impl Ledger for CrashLedger {
             if after.contains(&Point::Intent) {
                 self.bomb.at(Point::BeforeIntent);
             }
+            let signs =
+                SIGNED.iter().any(|kind| says(&unit, kind)) || (says(&unit, "lease.handed") && !was_intended(&unit));
+            if signs {
+                self.bomb.at(Point::Signed);
+            }
             let durable = self.inner.commit(unit).await?;
+            if signs {
+                self.bomb.at(Point::Recorded);
+            }
             after.into_iter().for_each(|point| self.bomb.at(point));
             Ok(durable)
         })
@@ -131,6 +151,12 @@ impl Target for CrashTarget {
             self.bomb.at(Point::Create);
             Ok(issued)
         })
+    }
+    fn mint<'a>(&'a self, request: &'a IssueRequest) -> Fut<'a, Result<Issued, IssueError>> {
+        self.inner.mint(request)
+    }
+    fn audiences(&self) -> Vec<String> {
+        self.inner.audiences()
     }
     fn revoke<'a>(&'a self, lease: &'a Lease) -> Fut<'a, Result<Revoked, RevokeError>> {
         Box::pin(async move {

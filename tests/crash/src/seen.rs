@@ -12,8 +12,10 @@ use std::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "saw", rename_all = "snake_case")]
 pub enum Seen {
-    /// The token endpoint answered 200: the secret itself is not written down.
+    /// The token endpoint answered 200: the secret itself is not written down. Without a name where the target has none.
     Credential { task: String, lease: String, name: String, role: String },
+    /// An SVID or a token was answered; its serial or `jti`.
+    Signed { kind: String, id: String },
     /// The end of the task was acknowledged.
     Ended { task: String },
 }

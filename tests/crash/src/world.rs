@@ -14,10 +14,16 @@ use std::{
 use tempfile::TempDir;
 use testkit::postgres::PostgresFixture;
 
+/// No host is asked when a certificate is made, so that none needs to be there.
+const BASTION: &str = "[[target]]\nname = \"bastion\"\nkind = \"ssh\"\nhost = \"127.0.0.1\"\n\
+     [[target.role]]\nname = \"ops\"\nprincipals = [\"ubuntu\"]\n";
+
 /// The entry of the one workload.
 pub const ENTRY: &str = "planner";
 /// The roles of `orders-db`.
 pub const ROLES: [&str; 2] = ["orders-db/readonly", "orders-db/writer"];
+/// A role of which nothing exists before its release.
+pub const MINTED: &str = "bastion/ops";
 /// A role of `stock-db`: another target in the same PostgreSQL, so that both see each other's roles.
 pub const NEIGHBOUR: &str = "stock-db/readonly";
 
@@ -47,7 +53,7 @@ impl World {
              operators = {{ \"{}\" = \"kim\" }}\n[authority]\nkek_file = {:?}\n\
              [grpc]\nlisten = \"127.0.0.1:0\"\n[http]\nissuer = \"https://errand.example.org\"\nlisten = \"127.0.0.1:0\"\n\
              [http.mtls]\nlisten = \"127.0.0.1:0\"\n[http.public]\nlisten = \"127.0.0.1:0\"\n\
-             [telemetry]\nmetrics_listen = \"127.0.0.1:0\"\n[policy]\nfiles = [{:?}]\n{}{}",
+             [telemetry]\nmetrics_listen = \"127.0.0.1:0\"\n[policy]\nfiles = [{:?}]\n{}{}{BASTION}",
             at("data"),
             at("server.sock"),
             nix::unistd::geteuid(),
@@ -122,6 +128,8 @@ fn entry(spiffe_id: SpiffeId, parent_id: SpiffeId) -> Entry {
         downstream: false,
         store_svid: false,
         expires_at: 0,
+        disable_x509_svid_prefetch: false,
+        jwt_svid_include_jti: false,
         revision: 0,
         created_at: Timestamp::default(),
     }

@@ -10,7 +10,10 @@ use rustls::{
 };
 use serde_json::Value;
 use std::{path::Path, sync::Arc};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 use tokio_rustls::TlsConnector;
 
 /// What came back.
@@ -42,8 +45,20 @@ pub async fn https(
     let tcp = TcpStream::connect(("127.0.0.1", port)).await?;
     let name = ServerName::try_from("localhost").expect("a host name");
     let tls = TlsConnector::from(Arc::new(tls(ca_file, identity))).connect(name, tcp).await?;
+    send(tls, request).await
+}
+
+/// Sends `request` to `127.0.0.1:PORT` as it is.
+pub async fn plain(port: u16, request: Request<Full<Bytes>>) -> std::io::Result<Answer> {
+    send(TcpStream::connect(("127.0.0.1", port)).await?, request).await
+}
+
+async fn send(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Full<Bytes>>,
+) -> std::io::Result<Answer> {
     let fail = std::io::Error::other;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.map_err(fail)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(fail)?;
     let driven = tokio::spawn(connection);
     let response = sender.send_request(request).await.map_err(fail)?;
     let (head, body) = response.into_parts();

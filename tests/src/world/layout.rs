@@ -1,6 +1,5 @@
 //! Where a world keeps its things, and the configuration files of its daemons.
 
-use super::ports;
 use std::{
     fs::{self, DirBuilder, OpenOptions},
     io::Write as _,
@@ -8,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use tempfile::TempDir;
+use testkit::ports;
 
 /// The trust domain of every world.
 pub const TRUST_DOMAIN: &str = "acme.test";

@@ -4,32 +4,36 @@
 //! on the real admin socket.
 
 mod binary;
+mod cloud;
 mod daemon;
 mod database;
 mod errand;
 mod http;
 mod layout;
 mod node;
-mod ports;
+mod python;
 mod server;
 mod task;
 mod token;
 mod workload;
 
 pub use binary::{cargo_build, errand_binary, target_dir};
+pub use cloud::{DEPLOY, OpenBao, SeaweedFs};
 pub use daemon::Daemon;
 pub use database::Database;
 pub use errand::{Command, Finished, Started, kill, runs, written};
 pub use http::{Answer, ClientIdentity, get, https};
 pub use layout::{Layout, TRUST_DOMAIN};
 pub use node::Node;
+pub use python::{peers, venv};
 pub use server::Server;
 pub use task::HeldTask;
 pub use token::Exchange;
 pub use workload::{first_svids, jwt_svid, svid_stream, svids_of};
 
+use proto_types::{Clock, Fut, SystemClock, Timestamp};
 use serde_json::Value;
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 use testkit::poll;
 
 /// Where components run.
@@ -37,8 +41,30 @@ use testkit::poll;
 pub enum Where {
     /// In the test's own process: quick, and a test may reach inside.
     Here,
+    /// The same on a clock that is so far behind the machine's.
+    Behind(Duration),
     /// As processes of the real binary: what is to be killed.
     Processes,
+}
+
+/// The machine's clock, set back.
+struct Behind(Duration);
+
+impl Clock for Behind {
+    fn now(&self) -> Timestamp {
+        SystemClock.now().minus(self.0)
+    }
+    fn sleep(&self, d: Duration) -> Fut<'static, ()> {
+        SystemClock.sleep(d)
+    }
+}
+
+/// The clock of components in this process.
+fn clock(place: Where) -> Arc<dyn Clock> {
+    match place {
+        Where::Behind(by) => Arc::new(Behind(by)),
+        Where::Here | Where::Processes => Arc::new(SystemClock),
+    }
 }
 
 /// The longest anything may take that is not measured more sharply.
@@ -61,6 +87,11 @@ impl World {
     /// The same as processes, so that they can be killed.
     pub async fn of_processes() -> Self {
         Self::new(Where::Processes).await
+    }
+
+    /// Server and agent on a clock that is so far behind everybody else's.
+    pub async fn behind(by: Duration) -> Self {
+        Self::new(Where::Behind(by)).await
     }
 
     async fn new(place: Where) -> Self {

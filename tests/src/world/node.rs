@@ -40,9 +40,11 @@ impl Node {
         let socket = layout.dir().join(name).join("agent.sock");
         let text = layout.agent_toml(name, token);
         let inner = match place {
-            Where::Here => {
+            Where::Here | Where::Behind(_) => {
                 let config = AgentConfig::parse(&text).unwrap_or_else(|problems| panic!("{problems:?}"));
-                let running = Agent::start(config, Ports::system()).await.expect("the agent starts");
+                let running = Agent::start(config, Ports { clock: super::clock(place), ..Ports::system() })
+                    .await
+                    .expect("the agent starts");
                 Inner::Here(Box::new(running))
             }
             Where::Processes => {

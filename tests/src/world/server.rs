@@ -1,7 +1,7 @@
 //! The server of a world, in this process or as one of its own.
 
 use super::{Command, Daemon, Layout, Where};
-use proto_types::{OsEntropy, SystemClock};
+use proto_types::{Clock, OsEntropy};
 use server_daemon::{Decorators, Machine, Running, ServerConfig};
 use std::{path::Path, sync::Arc};
 
@@ -18,9 +18,9 @@ impl Server {
     pub async fn start(layout: &Layout, place: Where) -> Self {
         let text = layout.server_toml();
         let server = match place {
-            Where::Here => {
+            Where::Here | Where::Behind(_) => {
                 super::node::say_why();
-                Self(Inner::Here(Box::new(Self::run(&text).await)))
+                Self(Inner::Here(Box::new(Self::run(&text, super::clock(place)).await)))
             }
             Where::Processes => {
                 let config = layout.write("server.toml", &text);
@@ -35,9 +35,9 @@ impl Server {
         server
     }
 
-    async fn run(text: &str) -> Running {
+    async fn run(text: &str, clock: Arc<dyn Clock>) -> Running {
         let config = ServerConfig::parse(text).unwrap_or_else(|problems| panic!("{problems:?}"));
-        let machine = Machine { clock: Arc::new(SystemClock), entropy: Arc::new(OsEntropy) };
+        let machine = Machine { clock, entropy: Arc::new(OsEntropy) };
         server_daemon::Server::start_with(config, machine, Decorators::default()).await.expect("the server starts")
     }
 

@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that finds nothing where something must be has failed")]
 
+mod aws;
 mod canary;
 mod children;
 mod declared;
@@ -11,6 +12,8 @@ mod deploy;
 mod dev;
 mod entries;
 mod exchange;
+mod explain;
+mod holds;
 mod journal;
 mod layers;
 mod masks;
@@ -19,3 +22,4 @@ mod peers;
 mod policy;
 mod restarts;
 mod run;
+mod x509pop;

@@ -1,17 +1,8 @@
 //! Other people's SPIFFE clients, unmodified, on the agent's socket: rust-spiffe, and py-spiffe, whose C-core gRPC sends
 //! an `:authority` that most HTTP/2 servers refuse (architecture, section 6).
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
-use tests::world::{World, cargo_build, target_dir, written};
-
-/// The folder of foreign clients.
-fn peers() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("peers")
-}
+use std::path::Path;
+use tests::world::{World, cargo_build, peers, venv, written};
 
 /// Follows with `program ARGS FILE`, and registers a second identity as soon as it does.
 async fn follows_an_update(world: &World, program: &Path, args: &[&str]) -> String {
@@ -35,9 +26,9 @@ async fn rust_spiffe_fetches_validates_and_follows_an_update() {
 
 #[tokio::test]
 async fn py_spiffe_fetches_validates_and_follows_an_update() {
-    let python = venv().join("bin/python");
+    let python = venv("python").join("bin/python");
     let world = World::start().await;
-    let script = |name: &str| peers().join("python").join(name).to_str().unwrap().to_string();
+    let script = |name: &str| peers("python").join(name).to_str().unwrap().to_string();
     let said = world.program(&python).args([script("peer.py").as_str()]).to_end().await.exited(0).stdout;
     for held in [world.workload("planner").as_str(), "for no other"] {
         assert!(said.contains(held), "`{held}` is not in:\n{said}");
@@ -45,30 +36,4 @@ async fn py_spiffe_fetches_validates_and_follows_an_update() {
     let said = follows_an_update(&world, &python, &[&script("watch.py")]).await;
     assert!(said.contains("2 identities"), "{said}");
     world.ends_well().await;
-}
-
-/// A virtual environment with what `requirements.txt` names, made once for a target directory.
-fn venv() -> PathBuf {
-    let requirements = peers().join("python/requirements.txt");
-    let wanted = fs::read_to_string(&requirements).unwrap();
-    let folder = target_dir().join("peers");
-    let (venv, done) = (folder.join("python"), folder.join("python.done"));
-    if fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) {
-        return venv;
-    }
-    fs::create_dir_all(&folder).unwrap();
-    must_run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv));
-    must_run(
-        Command::new(venv.join("bin/pip"))
-            .args(["install", "--quiet", "--disable-pip-version-check", "-r"])
-            .arg(&requirements),
-    );
-    fs::write(&done, wanted).unwrap();
-    venv
-}
-
-#[track_caller]
-fn must_run(command: &mut Command) {
-    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
-    assert!(output.status.success(), "{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));
 }

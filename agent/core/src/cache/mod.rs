@@ -8,6 +8,7 @@
 
 mod expiring;
 mod index;
+mod near;
 mod slot;
 
 pub use expiring::{Expiring, JwtCache, JwtKey, Lookup};
@@ -131,6 +132,10 @@ impl<S: Clone> IdentityCache<S> {
     fn put(&mut self, entry: Entry, now: Timestamp) {
         let version = self.tick();
         let id = entry.id.clone();
+        // It is for a store of SVIDs, and no workload's over a socket.
+        if entry.store_svid {
+            return self.delete(&id);
+        }
         let Some(slot) = self.slots.get_mut(&id) else {
             let streams = self.streams.concerned(&entry.selectors);
             self.index.insert(&id, &entry.selectors);
@@ -175,12 +180,15 @@ impl<S: Clone> IdentityCache<S> {
         self.dirty.extend(self.streams.concerned(&slot.entry.selectors));
     }
 
-    /// Admits an entry that a stream wants or that there is room for; puts one that nobody wants any more among the idle.
+    /// Admits an entry that a stream wants or that there is room for (one that is not prefetched, for streams only); puts one that nobody wants any more among the idle.
     fn reconsider(&mut self, id: &EntryId, now: Timestamp) {
         let tick = self.tick();
         let Some(slot) = self.slots.get_mut(id) else { return };
         self.agenda.idle(id, None);
         if !slot.is_admitted() {
+            if slot.wanted == 0 && slot.entry.disable_x509_svid_prefetch {
+                return self.agenda.stay_out(id);
+            }
             if slot.wanted == 0 && self.agenda.admitted() >= self.limits.prefetch {
                 return self.agenda.wait(id);
             }

@@ -81,6 +81,10 @@ impl Agenda {
     pub fn wait(&mut self, id: &EntryId) {
         self.waiting.insert(id.clone());
     }
+    /// It neither has a place nor waits for one.
+    pub fn stay_out(&mut self, id: &EntryId) {
+        self.waiting.remove(id);
+    }
     pub fn forget(&mut self, id: &EntryId, was_admitted: bool) {
         self.waiting.remove(id);
         self.due.set(id, None);

@@ -28,6 +28,8 @@ fn entry(id: &str, wants: &[&str]) -> Entry {
         downstream: false,
         store_svid: false,
         expires_at: 0,
+        disable_x509_svid_prefetch: false,
+        jwt_svid_include_jti: false,
         revision: 1,
         created_at: at(0),
     }
@@ -188,6 +190,38 @@ fn beyond_the_prefetch_limit_only_what_streams_want_is_held() {
     assert_eq!(c.sizes(), (5, 2, 0));
     c.apply(Update::Delete(EntryId::new("e4").unwrap()), at(3)).unwrap();
     assert_eq!(c.due(at(3), 99).len(), 1, "the place goes to one that waited");
+}
+
+#[test]
+fn an_entry_that_is_not_prefetched_is_fetched_when_a_stream_wants_it() {
+    let mut c = cache(Limits { prefetch: 2, ..Limits::default() });
+    let later = Entry { disable_x509_svid_prefetch: true, ..entry("later", &["unix:uid:1"]) };
+    c.apply(Update::Snapshot(vec![entry("first", &["unix:uid:1"]), later.clone()]), at(0)).unwrap();
+    let work = c.due(at(0), 99);
+    assert_eq!(work.iter().map(|w| w.entry.id.as_str()).collect::<Vec<_>>(), ["first"]);
+    answer(&mut c, &work, "s", at(0));
+    c.subscribe(Arc::new(selectors(&["unix:uid:1"])), at(1));
+    let work = c.due(at(1), 99);
+    assert_eq!(work.iter().map(|w| w.entry.id.as_str()).collect::<Vec<_>>(), ["later"]);
+    // As soon as its entry says so it is prefetched as any other.
+    let mut c = cache(Limits::default());
+    c.apply(Update::Put(later.clone()), at(0)).unwrap();
+    assert!(c.due(at(0), 99).is_empty());
+    c.apply(Update::Put(Entry { disable_x509_svid_prefetch: false, ..later }), at(0)).unwrap();
+    assert_eq!(c.due(at(0), 99).len(), 1);
+}
+
+#[test]
+fn an_entry_for_a_store_of_svids_is_nobodys_on_a_socket() {
+    let mut c = cache(Limits::default());
+    let plain = entry("a", &["unix:uid:1"]);
+    let stored = Entry { store_svid: true, ..plain.clone() };
+    c.apply(Update::Snapshot(vec![stored.clone()]), at(0)).unwrap();
+    assert!(c.matching(&selectors(&["unix:uid:1"])).is_empty() && c.due(at(0), 9).is_empty());
+    c.apply(Update::Put(plain), at(0)).unwrap();
+    assert_eq!(c.matching(&selectors(&["unix:uid:1"])).len(), 1);
+    c.apply(Update::Put(stored), at(0)).unwrap();
+    assert!(c.matching(&selectors(&["unix:uid:1"])).is_empty());
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 use tonic::{Request, Status};
 
 /// The longest that all attestors together may take.
-const ATTEST_WITHIN: Duration = Duration::from_secs(10);
+pub const ATTEST_WITHIN: Duration = Duration::from_secs(10);
 
 pub fn not_ready() -> Status {
     Status::unavailable("the agent has not heard from the server yet; try again")

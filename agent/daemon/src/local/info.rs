@@ -1,8 +1,9 @@
-//! `errand.v1.Agent/GetInfo`: what a client on this node needs to know of the server, and the caller's task.
+//! `errand.v1.Agent`: what a client on this node needs to know of the server, the caller's task, and why a process gets
+//! an identity or none.
 
-use super::attest;
+use super::{attest, explain};
 use crate::shared::Shared;
-use proto_wire::errand::v1::{GetInfoRequest, GetInfoResponse, agent_server::Agent};
+use proto_wire::errand::v1::{ExplainRequest, ExplainResponse, GetInfoRequest, GetInfoResponse, agent_server::Agent};
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
@@ -28,5 +29,10 @@ impl Agent for InfoService {
             task_id: task.map(|t| t.id.to_string()).unwrap_or_default(),
             launch_socket: self.shared.launch_socket.display().to_string(),
         }))
+    }
+
+    async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
+        let peer = attest::peer(&request)?;
+        explain::explain(&self.shared, &peer, request.get_ref().pid).await.map(Response::new)
     }
 }

@@ -5,6 +5,7 @@
 pub mod admit;
 pub mod attest;
 mod conn;
+mod explain;
 pub mod info;
 pub mod path;
 mod serve;

@@ -1,7 +1,7 @@
 //! FetchJWTSVID: one token for each identity the caller has, or for the one it names.
 //!
 //! The server signs. A workload's token is kept per (identity, audiences) until its half-life; a task's never, since
-//! each is recorded for its own call.
+//! each is recorded for its own call, and none of an entry that wants a `jti` for each.
 
 use super::x509::TASK_HINT;
 use crate::{
@@ -81,7 +81,8 @@ async fn of_task(shared: &Shared, task: &LiveTask, audience: &[String]) -> Resul
 
 async fn of_entry(shared: &Shared, entry: &Entry, audience: &[String], in_task: bool) -> Result<Jwtsvid, Status> {
     let key = JwtKey::new(entry.spiffe_id.clone(), audience.to_vec());
-    let jwt = match shared.identities.jwt(&key) {
+    let held = if entry.jwt_svid_include_jti { Lookup::Missing } else { shared.identities.jwt(&key) };
+    let jwt = match held {
         Lookup::Fresh(held) => held,
         Lookup::Aging(held) => match mint(shared, entry, key).await {
             Ok(new) => new,
@@ -109,7 +110,9 @@ async fn mint(shared: &Shared, entry: &Entry, key: JwtKey) -> Result<Arc<JwtSvid
     if expires_at <= now {
         return Err(Status::unavailable("the server's JWT-SVID has expired already; compare the clocks"));
     }
-    shared.identities.keep_jwt(key, &jwt);
+    if !entry.jwt_svid_include_jti {
+        shared.identities.keep_jwt(key, &jwt);
+    }
     Ok(jwt)
 }
 

@@ -5,6 +5,7 @@
 
 mod ca;
 mod configuration;
+mod explain;
 mod fake;
 mod helper;
 mod node_life;

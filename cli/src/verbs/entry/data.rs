@@ -10,7 +10,7 @@ use crate::{
 use proto_types::{Selector, Timestamp};
 use proto_wire::{
     convert::{selector_out, spiffe_id_out},
-    spire::api::types::Entry,
+    spire::api::types::{Entry, entry::AdditionalAttributes},
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -48,10 +48,24 @@ struct EntryData {
     store_svid: bool,
     #[serde(default)]
     expires_at: Option<TimeData>,
+    #[serde(default)]
+    disable_x509_svid_prefetch: bool,
+    #[serde(default)]
+    jwt_svid_include_jti: bool,
+    /// The same two, as SPIRE's document has them.
+    #[serde(default)]
+    additional_attributes: AttributesData,
     #[serde(default, rename = "revision_number")]
     _revision_number: Option<Value>,
     #[serde(default, rename = "created_at")]
     _created_at: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct AttributesData {
+    disable_x509_svid_prefetch: bool,
+    jwt_svid_include_jti: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -124,7 +138,13 @@ fn entry(value: Value) -> std::result::Result<Entry, String> {
     if selectors.is_empty() {
         return Err("it needs at least one selector".into());
     }
+    let attributes = AdditionalAttributes {
+        disable_x509_svid_prefetch: data.disable_x509_svid_prefetch
+            || data.additional_attributes.disable_x509_svid_prefetch,
+        jwt_svid_include_jti: data.jwt_svid_include_jti || data.additional_attributes.jwt_svid_include_jti,
+    };
     Ok(Entry {
+        additional_attributes: (attributes != AdditionalAttributes::default()).then_some(attributes),
         id: data.id.unwrap_or_default(),
         spiffe_id: Some(id(data.spiffe_id)?),
         parent_id: data.parent_id.map(id).transpose()?,
@@ -175,10 +195,13 @@ mod tests {
     #[test]
     fn an_array_a_sequence_and_spires_document_say_the_same() {
         let spire = r#"{"entries": [{"spiffe_id": {"trust_domain": "example.org", "path": "/a"},
-            "selectors": [{"type": "unix", "value": "uid:1"}]}]}"#;
+            "selectors": [{"type": "unix", "value": "uid:1"}],
+            "additional_attributes": {"jwt_svid_include_jti": true}}]}"#;
         let (array, sequence) = (format!("[{ONE},{ONE}]"), format!("{ONE}\n{ONE}"));
         assert_eq!(parse(&array).unwrap(), parse(&sequence).unwrap());
-        assert_eq!(parse(spire).unwrap()[0], parse(ONE).unwrap()[0]);
+        let ours = ONE.replace('}', r#", "jwt_svid_include_jti": true}"#);
+        assert_eq!(parse(spire).unwrap()[0], parse(&ours).unwrap()[0]);
+        assert_ne!(parse(spire).unwrap()[0], parse(ONE).unwrap()[0]);
     }
 
     #[test]

@@ -24,6 +24,9 @@ pub struct RevokeArgs {
     ids: Vec<String>,
     #[command(flatten)]
     filter: Filter,
+    /// Every task that lives
+    #[arg(long)]
+    all: bool,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -34,9 +37,9 @@ pub async fn complete(admin: &AdminClient, ids: &[String], ctx: &Ctx) -> Result<
 }
 
 pub async fn revoke(args: RevokeArgs, ctx: &Ctx) -> Result<i32> {
-    match (args.ids.is_empty(), args.filter.is_empty()) {
+    match (args.ids.is_empty(), args.filter.is_empty() && !args.all) {
         (true, true) => {
-            Err(CliError::usage("nothing is named").hint("give task ids, or filters such as --workload ID"))
+            Err(CliError::usage("nothing is named").hint("give task ids, filters such as --workload ID, or --all"))
         }
         (false, false) => Err(CliError::usage("give task ids or filters, not both")),
         (false, true) => end(&ctx.admin()?, &args.ids, "revoke", ctx).await,

@@ -2,7 +2,7 @@
 
 use super::{Shared, TASK, tasks::Tasks, workload::Workload};
 use proto_wire::{
-    errand::v1::{GetInfoRequest, GetInfoResponse, agent_server, task_server},
+    errand::v1::{ExplainRequest, ExplainResponse, GetInfoRequest, GetInfoResponse, agent_server, task_server},
     workload::spiffe_workload_api_server::SpiffeWorkloadApiServer,
 };
 use std::sync::Arc;
@@ -49,5 +49,10 @@ impl agent_server::Agent for Agent {
             task_id: if script.inside { TASK.into() } else { String::new() },
             launch_socket: self.shared.launch_socket().display().to_string(),
         }))
+    }
+
+    async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
+        marked(&request)?;
+        Err(Status::unimplemented("this agent knows no entries"))
     }
 }

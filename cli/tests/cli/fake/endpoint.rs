@@ -64,22 +64,38 @@ async fn exchange(
         })
         .collect();
     let role = form["audience"].clone();
-    shared.seen.lock().unwrap().exchanges.push((form, key, client));
+    shared.seen.lock().unwrap().exchanges.push((form.clone(), key, client));
     let script = shared.script.lock().unwrap().clone();
     if script.silent {
         return std::future::pending().await;
     }
-    let (status, answer) = match script.refusals.get(&role) {
-        Some((error, description, status)) => (*status, json!({ "error": error, "error_description": description })),
-        None => (200, granted(&shared, &role)),
+    let (status, answer) = match (script.refusals.get(&role), script.keyed.get(&role), key_of(&form)) {
+        (Some((error, description, status)), ..) => {
+            (*status, json!({ "error": error, "error_description": description }))
+        }
+        (_, Some(format), None) => {
+            let error = "invalid_authorization_details";
+            (400, json!({ "error": error, "error_description": "a key is wanted", "key_format": format }))
+        }
+        (.., key) => (200, granted(&shared, &role, key.as_deref())),
     };
     Ok(Response::builder().status(status).body(Full::from(answer.to_string())).unwrap())
 }
 
-fn granted(shared: &Shared, role: &str) -> serde_json::Value {
+/// The key in `authorization_details`.
+pub fn key_of(form: &BTreeMap<String, String>) -> Option<String> {
+    let details: serde_json::Value = serde_json::from_str(form.get("authorization_details")?).unwrap();
+    assert_eq!((&details[0]["type"], details.as_array().unwrap().len()), (&json!("urn:errand:key"), 1));
+    details[0]["public_key"].as_str().map(str::to_string)
+}
+
+fn granted(shared: &Shared, role: &str, key: Option<&str>) -> serde_json::Value {
     let script = shared.script.lock().unwrap().clone();
     let mut credential = script.credentials[role].clone();
     let life = script.credential_ttl.unwrap_or(script.task_ttl);
+    if let (Some(key), None) = (key, credential.get("certificate")) {
+        credential["certificate"] = super::ssh::certificate(shared.dir.path(), key).into();
+    }
     credential["id"] = "lease-1".into();
     credential["expires_at"] = shared.now().plus(life).to_string().into();
     json!({

@@ -3,8 +3,9 @@
 
 mod agent;
 mod authority;
-mod endpoint;
+pub mod endpoint;
 mod launch;
+pub mod ssh;
 mod tasks;
 mod workload;
 
@@ -36,6 +37,9 @@ pub struct Script {
     pub credentials: BTreeMap<String, Value>,
     /// Credentials live this long; `None`: as long as the task.
     pub credential_ttl: Option<Duration>,
+    /// The format of the key that a role is issued for, by role. A certificate is made for it unless the credential holds
+    /// one.
+    pub keyed: BTreeMap<String, String>,
     /// OAuth error, description and HTTP status instead of a credential, by role.
     pub refusals: BTreeMap<String, (String, String, u16)>,
     /// Whose certificate the token endpoint shows.
@@ -91,6 +95,7 @@ impl Default for Script {
             task_ttl: Duration::from_secs(600),
             credentials: BTreeMap::from([("orders-db/readonly".to_string(), postgres("orders", "kim_r"))]),
             credential_ttl: None,
+            keyed: BTreeMap::new(),
             refusals: BTreeMap::new(),
             server_id: "spiffe://example.org/spire/server".into(),
             silent: false,

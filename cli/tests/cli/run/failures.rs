@@ -134,17 +134,17 @@ async fn a_command_that_is_not_what_was_measured_is_killed() {
 }
 
 #[tokio::test]
-async fn a_kind_that_cannot_be_placed_is_refused_and_named() {
+async fn a_placement_that_cannot_be_carried_out_is_refused_and_named() {
     let mut script = Script::default();
     let credential = serde_json::json!({
         "kind": "aws", "revocability": "ttl_only",
-        "placement": [{ "type": "loopback_http", "variable": "A", "token_file_variable": "B" }],
+        "placement": [{ "type": "loopback_http", "variable": "A", "token_file_variable": "B", "body": { "X": "${key}" } }],
     });
     script.credentials.insert("lake/deploy".into(), credential);
     let fake = Fake::start(script).await;
     let finished = finish(fake.errand(&["run", "--grant", "lake/deploy", "--", "true"])).await;
     assert_eq!(finished.status, 125);
-    assert!(finished.stderr.contains("cannot place a credential of kind `aws`"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("for lake/deploy serves the field `key`"), "{}", finished.stderr);
 }
 
 #[tokio::test]

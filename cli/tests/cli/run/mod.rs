@@ -6,4 +6,6 @@ mod ending;
 mod exchange;
 mod failures;
 mod kill;
+mod loopback;
 mod signals;
+mod ssh;

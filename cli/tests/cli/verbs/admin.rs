@@ -20,6 +20,7 @@ use std::{
 };
 
 mod grpc;
+mod issuer;
 
 #[derive(Default)]
 pub struct Shared {
@@ -47,7 +48,7 @@ impl Fake {
         let dir = tempfile::tempdir().unwrap();
         let shared = Arc::new(Shared::default());
         let listener = tokio::net::UnixListener::bind(dir.path().join("server.sock")).unwrap();
-        let app = http(shared.clone()).merge(grpc::services(shared.clone()));
+        let app = http(shared.clone()).merge(grpc::services(shared.clone())).merge(issuer::documents());
         let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
         Self { dir, shared, server }
     }
@@ -79,7 +80,9 @@ fn http(shared: Arc<Shared>) -> Router {
     Router::new()
         .route(
             "/v1/server",
-            get(|| async { Json(json!({"trust_domain": "example.org", "version": "0.1.0", "agents": 1})) }),
+            get(|| async {
+                Json(json!({"trust_domain": "example.org", "issuer": "https://errand.example.org", "version": "0.1.0"}))
+            }),
         )
         .route("/v1/tasks", get(tasks))
         .route("/v1/tasks/{id}", get(task))
@@ -99,6 +102,7 @@ fn http(shared: Arc<Shared>) -> Router {
         .route("/v1/who/{name}", get(who))
         .route("/v1/authorities", get(authorities))
         .route("/v1/authorities/{id}/activate", post(|Path(id): Path<String>| async move { Json(json!({"id": id})) }))
+        .merge(super::holds::routes())
         .layer(axum::middleware::from_fn_with_state(shared.clone(), note))
         .with_state(shared)
 }
@@ -195,8 +199,8 @@ async fn who(Path(name): Path<String>) -> Response {
 
 async fn authorities() -> Json<Value> {
     Json(json!({"authorities": [
-        {"id": "a", "use": "x509", "state": "active", "public_pem": "-----A-----"},
-        {"id": "b", "use": "x509", "state": "prepared", "public_pem": "-----B-----\n"}]}))
+        {"id": "a", "use": "x509", "state": "active", "public": "-----A-----"},
+        {"id": "b", "use": "x509", "state": "prepared", "public": "-----B-----\n"}]}))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -208,8 +212,8 @@ async fn lists_follow_next_and_stop_at_the_limit() {
     assert_eq!(some.json()["next"], "5");
     assert_eq!(count(some), 5);
     fake.asked();
-    fake.run(&["task", "list", "--live", "--workload", "spiffe://example.org/a&b", "--limit", "2"]).ok();
-    assert_eq!(fake.asked(), ["GET /v1/tasks?workload=spiffe%3A%2F%2Fexample.org%2Fa%26b&live=true&limit=2"]);
+    fake.run(&["task", "list", "--live", "--user", "a&b@example.org", "--limit", "2"]).ok();
+    assert_eq!(fake.asked(), ["GET /v1/tasks?user=a%26b%40example.org&live=true&limit=2"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,5 +3,6 @@
 
 mod jwks;
 mod tokens;
+mod vectors;
 mod world;
 mod wycheproof;

@@ -1,22 +1,19 @@
 //! `spire.api.server.agent.v1.Agent`: attestation and renewal for agents, administration of nodes for operators.
 
 use super::{
-    agent_caller,
-    filter::{BySelectors, page},
-    operator, proven_key,
+    caller::{agent_caller, operator},
+    filter::{BySelectors, Page, agent_in, member_in},
+    proven_key,
 };
-use crate::{
-    Api, Peer,
-    status::{status, wire},
-};
+use crate::{Api, Peer, status::status};
 use futures_util::Stream;
 use proto_attest::{
     Attested, ChannelError, Evidence, Spend, VerifierChannel, VerifyError,
     channel::{MAX_CHALLENGES, MAX_EVIDENCE},
 };
-use proto_types::{Fut, Node, id::excerpt};
+use proto_types::{Fut, Node, SpiffeId, Timestamp, id::excerpt};
 use proto_wire::{
-    convert::{node_out, spiffe_id_in, spiffe_id_out},
+    convert::{node_out, spiffe_id_out},
     spire::api::{
         server::agent::v1::{
             AttestAgentRequest, AttestAgentResponse, BanAgentRequest, CountAgentsRequest, CountAgentsResponse,
@@ -24,7 +21,7 @@ use proto_wire::{
             PostStatusRequest, PostStatusResponse, RenewAgentRequest, RenewAgentResponse, agent_server::Agent as Api_,
             attest_agent_request, attest_agent_response, count_agents_request, list_agents_request,
         },
-        types::{Agent, AgentMask, JoinToken, X509svid},
+        types::{Agent, AgentMask, JoinToken, Spiffeid, X509svid},
     },
 };
 use server_core::ports::X509Svid;
@@ -105,6 +102,10 @@ impl Service {
         Ok(AttestAgentResponse { step: Some(step) })
     }
 
+    fn agent(&self, id: Option<&Spiffeid>) -> Result<SpiffeId, Status> {
+        agent_in(id, &self.0.service.settings().trust_domain)
+    }
+
     fn nodes(&self, filter: &Wanted) -> Vec<Arc<Node>> {
         self.0.service.read(|s| s.nodes.values().filter(|n| filter.admits(n)).cloned().collect())
     }
@@ -146,7 +147,7 @@ struct Wanted {
     selectors: Option<BySelectors>,
     banned: Option<bool>,
     can_reattest: Option<bool>,
-    expires_before: Option<proto_types::Timestamp>,
+    expires_before: Option<Timestamp>,
 }
 
 impl Wanted {
@@ -154,7 +155,7 @@ impl Wanted {
         let f = f.unwrap_or_default();
         let expires_before = match f.by_expires_before.as_str() {
             "" => None,
-            text => Some(text.parse().map_err(|_| Status::invalid_argument("by_expires_before is an RFC 3339 time"))?),
+            text => Some(time_in(text).ok_or_else(|| Status::invalid_argument(A_TIME))?),
         };
         Ok(Self {
             method: f.by_attestation_type,
@@ -172,6 +173,19 @@ impl Wanted {
             && self.can_reattest.is_none_or(|b| n.can_reattest == b)
             && self.expires_before.is_none_or(|t| n.expires_at < t)
     }
+}
+
+const A_TIME: &str = "by_expires_before is a time such as 2026-01-02T15:04:05Z or `2026-01-02 15:04:05 +0000 +00`";
+
+/// An RFC 3339 time, or one as SPIRE's command line writes it: date, time, offset, and the offset's hours again.
+fn time_in(text: &str) -> Option<Timestamp> {
+    if let Ok(time) = text.parse() {
+        return Some(time);
+    }
+    let parts: Vec<&str> = text.splitn(5, ' ').collect();
+    let [date, time, offset, zone] = parts[..] else { return None };
+    let (hours, minutes) = (offset.get(..3)?, offset.get(3..)?);
+    (zone == hours).then(|| format!("{date}T{time}{hours}:{minutes}").parse().ok()).flatten()
 }
 
 fn mask(mut a: Agent, mask: Option<&AgentMask>) -> Agent {
@@ -213,8 +227,9 @@ impl Api_ for Service {
     async fn list_agents(&self, request: Request<ListAgentsRequest>) -> Result<Response<ListAgentsResponse>, Status> {
         operator(&self.0, &request)?;
         let request = request.into_inner();
+        let page = Page::read(&request.page_token, request.page_size)?;
         let found = self.nodes(&Wanted::read(request.filter)?);
-        let (found, next_page_token) = page(found, |n| n.id.to_string(), &request.page_token, request.page_size)?;
+        let (found, next_page_token) = page.cut(found, |n| n.id.to_string());
         let agents = found.iter().map(|n| mask(node_out(n), request.output_mask.as_ref())).collect();
         Ok(Response::new(ListAgentsResponse { agents, next_page_token }))
     }
@@ -222,7 +237,7 @@ impl Api_ for Service {
     async fn get_agent(&self, request: Request<GetAgentRequest>) -> Result<Response<Agent>, Status> {
         operator(&self.0, &request)?;
         let request = request.into_inner();
-        let id = spiffe_id_in(request.id.as_ref(), "id").map_err(wire)?;
+        let id = self.agent(request.id.as_ref())?;
         let node = self.0.service.read(|s| s.nodes.get(&id).cloned());
         let node =
             node.ok_or_else(|| Status::not_found(format!("agent `{}` does not exist", excerpt(&id.to_string()))))?;
@@ -231,14 +246,14 @@ impl Api_ for Service {
 
     async fn delete_agent(&self, request: Request<DeleteAgentRequest>) -> Result<Response<()>, Status> {
         let operator = operator(&self.0, &request)?;
-        let id = spiffe_id_in(request.into_inner().id.as_ref(), "id").map_err(wire)?;
+        let id = self.agent(request.into_inner().id.as_ref())?;
         self.0.service.node_evict(&id, operator).await.map_err(status)?;
         Ok(Response::new(()))
     }
 
     async fn ban_agent(&self, request: Request<BanAgentRequest>) -> Result<Response<()>, Status> {
         let operator = operator(&self.0, &request)?;
-        let id = spiffe_id_in(request.into_inner().id.as_ref(), "id").map_err(wire)?;
+        let id = self.agent(request.into_inner().id.as_ref())?;
         self.0.service.node_ban(&id, operator).await.map_err(status)?;
         Ok(Response::new(()))
     }
@@ -280,7 +295,8 @@ impl Api_ for Service {
         let operator = operator(&self.0, &request)?;
         let request = request.into_inner();
         let ttl = u64::try_from(request.ttl).map_err(|_| Status::invalid_argument("ttl is negative"))?;
-        let alias = request.agent_id.as_ref().map(|id| spiffe_id_in(Some(id), "agent_id")).transpose().map_err(wire)?;
+        let td = &self.0.service.settings().trust_domain;
+        let alias = request.agent_id.as_ref().map(|id| member_in(Some(id), "agent_id", td)).transpose()?;
         let wanted = (!request.token.is_empty()).then_some(request.token);
         let (token, expires_at) =
             self.0.service.join_token(Duration::from_secs(ttl), wanted, alias, operator).await.map_err(status)?;
@@ -288,7 +304,45 @@ impl Api_ for Service {
     }
 
     async fn post_status(&self, request: Request<PostStatusRequest>) -> Result<Response<PostStatusResponse>, Status> {
-        agent_caller(&self.0, &request)?;
+        let caller = agent_caller(&self.0, &request)?;
+        if !self.0.limits.may_post_status(request.extensions().get::<Peer>().and_then(Peer::ip)) {
+            return Err(Status::resource_exhausted("too many statuses from this address; wait a second"));
+        }
+        let version = request.into_inner().agent_version;
+        self.0.service.agent_status(&caller, &version).await.map_err(status)?;
         Ok(Response::new(PostStatusResponse {}))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_read_as_rfc_3339_has_it_and_as_spires_command_line_has_it() {
+        let noon = Timestamp::from_secs(1_795_003_200);
+        for good in [
+            "2026-11-18T12:00:00Z",
+            "2026-11-18T13:00:00+01:00",
+            "2026-11-18 12:00:00 +0000 +00",
+            "2026-11-18 13:00:00 +0100 +01",
+            "2026-11-18 17:30:00 +0530 +05",
+            "2026-11-18 05:00:00 -0700 -07",
+        ] {
+            assert_eq!(time_in(good), Some(noon), "{good}");
+        }
+        for bad in [
+            "yesterday",
+            "2026-11-18",
+            "2026-11-18 12:00:00",
+            "2026-11-18 12:00:00 +0000",
+            "2026-11-18 12:00:00 +0000 UTC",
+            "2026-11-18 13:00:00 +0100 +02",
+            "2026-11-18 12:00:00 +0000 +00 x",
+            "2026-13-18 12:00:00 +0000 +00",
+            "2026-11-18 12:00:00 +é00 +é",
+        ] {
+            assert_eq!(time_in(bad), None, "{bad}");
+        }
     }
 }

@@ -1,5 +1,10 @@
-//! `spire.api.server.bundle.v1.Bundle`: this trust domain's own bundle. Foreign bundles come with federation.
+//! `spire.api.server.bundle.v1.Bundle`: this trust domain's own bundle. There are no others: what would keep one is refused
+//! and says so, and what lists them lists none.
 
+use super::{
+    caller::{downstream, operator, operator_or_agent},
+    filter::{Page, federated_in},
+};
 use crate::Api;
 use proto_wire::spire::api::{
     server::bundle::v1::{
@@ -45,7 +50,7 @@ pub(crate) fn bundle_out(api: &Api, mask: Option<&BundleMask>) -> Bundle {
     }
 }
 
-const FEDERATION: &str = "federation is not served by this version; it keeps this trust domain's own bundle only";
+const FEDERATION: &str = "this version does not federate: it keeps this trust domain's own bundle and no other";
 
 #[tonic::async_trait]
 impl Api_ for Service {
@@ -57,25 +62,28 @@ impl Api_ for Service {
         &self,
         request: Request<CountBundlesRequest>,
     ) -> Result<Response<CountBundlesResponse>, Status> {
-        super::operator(&self.0, &request)?;
+        operator(&self.0, &request)?;
         Ok(Response::new(CountBundlesResponse { count: 1 }))
     }
 
-    async fn append_bundle(&self, _: Request<AppendBundleRequest>) -> Result<Response<Bundle>, Status> {
+    async fn append_bundle(&self, request: Request<AppendBundleRequest>) -> Result<Response<Bundle>, Status> {
+        operator(&self.0, &request)?;
         Err(Status::unimplemented("this server's bundle holds its own authorities only"))
     }
 
     async fn publish_jwt_authority(
         &self,
-        _: Request<PublishJwtAuthorityRequest>,
+        request: Request<PublishJwtAuthorityRequest>,
     ) -> Result<Response<PublishJwtAuthorityResponse>, Status> {
+        downstream(&self.0, &request)?;
         Err(Status::unimplemented("downstream authorities are not served"))
     }
 
     async fn publish_wit_authority(
         &self,
-        _: Request<PublishWitAuthorityRequest>,
+        request: Request<PublishWitAuthorityRequest>,
     ) -> Result<Response<PublishWitAuthorityResponse>, Status> {
+        downstream(&self.0, &request)?;
         Err(Status::unimplemented("WIT-SVIDs are not issued"))
     }
 
@@ -83,39 +91,53 @@ impl Api_ for Service {
         &self,
         request: Request<ListFederatedBundlesRequest>,
     ) -> Result<Response<ListFederatedBundlesResponse>, Status> {
-        super::operator(&self.0, &request)?;
+        operator(&self.0, &request)?;
+        let request = request.into_inner();
+        Page::read(&request.page_token, request.page_size)?;
         Ok(Response::new(ListFederatedBundlesResponse { bundles: vec![], next_page_token: String::new() }))
     }
 
-    async fn get_federated_bundle(&self, _: Request<GetFederatedBundleRequest>) -> Result<Response<Bundle>, Status> {
-        Err(Status::not_found("no foreign bundle is kept here"))
+    async fn get_federated_bundle(
+        &self,
+        request: Request<GetFederatedBundleRequest>,
+    ) -> Result<Response<Bundle>, Status> {
+        operator_or_agent(&self.0, &request)?;
+        let td = federated_in(&request.into_inner().trust_domain)?;
+        if td == self.0.service.settings().trust_domain {
+            return Err(Status::invalid_argument("this is the server's own trust domain; its bundle is GetBundle's"));
+        }
+        Err(Status::not_found(format!("no bundle of `{td}` is kept here: this version does not federate")))
     }
 
     async fn batch_create_federated_bundle(
         &self,
-        _: Request<BatchCreateFederatedBundleRequest>,
+        request: Request<BatchCreateFederatedBundleRequest>,
     ) -> Result<Response<BatchCreateFederatedBundleResponse>, Status> {
+        operator(&self.0, &request)?;
         Err(Status::unimplemented(FEDERATION))
     }
 
     async fn batch_update_federated_bundle(
         &self,
-        _: Request<BatchUpdateFederatedBundleRequest>,
+        request: Request<BatchUpdateFederatedBundleRequest>,
     ) -> Result<Response<BatchUpdateFederatedBundleResponse>, Status> {
+        operator(&self.0, &request)?;
         Err(Status::unimplemented(FEDERATION))
     }
 
     async fn batch_set_federated_bundle(
         &self,
-        _: Request<BatchSetFederatedBundleRequest>,
+        request: Request<BatchSetFederatedBundleRequest>,
     ) -> Result<Response<BatchSetFederatedBundleResponse>, Status> {
+        operator(&self.0, &request)?;
         Err(Status::unimplemented(FEDERATION))
     }
 
     async fn batch_delete_federated_bundle(
         &self,
-        _: Request<BatchDeleteFederatedBundleRequest>,
+        request: Request<BatchDeleteFederatedBundleRequest>,
     ) -> Result<Response<BatchDeleteFederatedBundleResponse>, Status> {
+        operator(&self.0, &request)?;
         Err(Status::unimplemented(FEDERATION))
     }
 }

@@ -1,56 +1,80 @@
 //! gRPC: one file per service, and who may call what.
 //!
 //! Classes of callers, as SPIRE has them: anyone (attesting), an agent, an administrator by mTLS, an operator on the
-//! admin socket. Every method asks for its class first.
+//! admin socket. Every method asks for its class first (`caller.rs`); the table of who may call what is
+//! `server/daemon/tests/data/who_may_call.txt`.
 
 mod agent;
 mod bundle;
+mod caller;
+mod debug;
 mod entry;
 mod filter;
+mod health;
 mod node;
 mod svid;
 
-use crate::{Api, Peer, status::status};
+use crate::{Api, Peer};
 use axum::{Router, extract::State, middleware::Next, response::Response};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use proto_wire::{
     errand::v1::node_server::NodeServer,
+    grpc::health::v1::health_server::HealthServer,
     spire::api::server::{
         agent::v1::agent_server::AgentServer, bundle::v1::bundle_server::BundleServer,
-        entry::v1::entry_server::EntryServer, svid::v1::svid_server::SvidServer,
+        debug::v1::debug_server::DebugServer, entry::v1::entry_server::EntryServer, svid::v1::svid_server::SvidServer,
     },
 };
 use server_core::ports::ProvenKey;
-use server_service::AgentCaller;
 use std::{net::IpAddr, num::NonZeroU32};
-use tonic::{Request, Status, service::Routes};
+use tonic::{Status, service::Routes};
 
 /// Largest message accepted, bytes: a batch of 500 CSRs fits.
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// The same for the services that anybody may call.
 const MAX_OPEN_MESSAGE: usize = 128 * 1024;
 
-/// Rates per address, as SPIRE has them: unauthenticated attestation is the only one that costs us a signature.
+/// Rates per address, as SPIRE has them: unauthenticated attestation is the only call that costs us a signature before
+/// the caller is known, and an agent's word on itself the only one that makes a record each time it changes.
 pub(crate) struct Limits {
     attest: DefaultKeyedRateLimiter<IpAddr>,
+    status: DefaultKeyedRateLimiter<IpAddr>,
+    /// Records of denials, by who was denied: a verified identity or a uid.
+    denials: DefaultKeyedRateLimiter<String>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        let quota = Quota::per_second(NonZeroU32::MIN).allow_burst(NonZeroU32::new(20).unwrap_or(NonZeroU32::MIN));
-        Self { attest: RateLimiter::keyed(quota) }
+        let rate = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
+        Self {
+            attest: RateLimiter::keyed(Quota::per_second(rate(1)).allow_burst(rate(20))),
+            status: RateLimiter::keyed(Quota::per_second(rate(10))),
+            denials: RateLimiter::keyed(Quota::per_second(rate(1)).allow_burst(rate(60))),
+        }
     }
 }
 
 impl Limits {
-    /// Whether this address may attest now. Known addresses are bounded: idle ones are forgotten.
+    /// Whether this address may attest now.
     fn may_attest(&self, ip: Option<IpAddr>) -> bool {
-        let Some(ip) = ip else { return true };
-        if self.attest.len() > 10_000 {
-            self.attest.retain_recent();
-        }
-        self.attest.check_key(&subnet(ip)).is_ok()
+        ip.is_none_or(|ip| within(&self.attest, &subnet(ip)))
     }
+    /// Whether an agent of this address may say now what it is.
+    fn may_post_status(&self, ip: Option<IpAddr>) -> bool {
+        ip.is_none_or(|ip| within(&self.status, &subnet(ip)))
+    }
+    /// Whether one more denial of this caller goes into the journal.
+    fn may_leave_a_denial(&self, who: &String) -> bool {
+        within(&self.denials, who)
+    }
+}
+
+/// Known keys are bounded: idle ones are forgotten.
+fn within<K: Clone + Eq + std::hash::Hash>(limiter: &DefaultKeyedRateLimiter<K>, key: &K) -> bool {
+    if limiter.len() > 10_000 {
+        limiter.retain_recent();
+    }
+    limiter.check_key(key).is_ok()
 }
 
 /// IPv6 hosts own a /64: one key for all of it.
@@ -65,15 +89,27 @@ fn subnet(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// The services of the admin socket.
+/// The services of the admin socket: what operators call, and what the server says of itself.
 pub(crate) fn admin(api: &Api) -> Router {
-    spire(api).into_axum_router()
+    spire(api)
+        .add_service(HealthServer::new(health::Service(api.clone())).max_decoding_message_size(MAX_OPEN_MESSAGE))
+        .add_service(DebugServer::new(debug::Service(api.clone())).max_decoding_message_size(MAX_OPEN_MESSAGE))
+        .into_axum_router()
+        .layer(axum::middleware::from_fn(asked))
 }
 
-/// The services of the gRPC port: the same, and what agents need.
+/// The services of the gRPC port: the SPIRE services, and what agents need.
 pub(crate) fn node(api: &Api) -> Router {
     let node = NodeServer::new(node::Service(api.clone())).max_decoding_message_size(MAX_MESSAGE);
-    spire(api).add_service(node).into_axum_router().layer(axum::middleware::from_fn_with_state(api.clone(), known))
+    let known = axum::middleware::from_fn_with_state(api.clone(), known);
+    spire(api).add_service(node).into_axum_router().layer(axum::middleware::from_fn(asked)).layer(known)
+}
+
+/// Says to the service which of its methods is called.
+async fn asked(mut request: axum::extract::Request, next: Next) -> Response {
+    let method = caller::Asked(request.uri().path().to_string());
+    request.extensions_mut().insert(method);
+    next.run(request).await
 }
 
 /// Before a byte of a message is decoded: without a certificate there is attestation and the bundle, and nothing else.
@@ -93,24 +129,6 @@ fn spire(api: &Api) -> Routes {
         .add_service(BundleServer::new(bundle::Service(api.clone())).max_decoding_message_size(MAX_OPEN_MESSAGE))
         .add_service(EntryServer::new(entry::Service(api.clone())).max_decoding_message_size(MAX_MESSAGE))
         .add_service(SvidServer::new(svid::Service(api.clone())).max_decoding_message_size(MAX_MESSAGE))
-}
-
-/// The agent that calls: its SVID was verified at the handshake, its standing is asked now.
-fn agent_caller<T>(api: &Api, request: &Request<T>) -> Result<AgentCaller, Status> {
-    let cert = request.extensions().get::<Peer>().and_then(|p| p.cert(api.service.now()));
-    let cert = cert.ok_or_else(|| Status::unauthenticated("an agent calls with its SVID as client certificate"))?;
-    if !cert.id.path().starts_with("/spire/agent/") {
-        return Err(Status::permission_denied("only agents may call this"));
-    }
-    api.service.agent(&cert.id, &cert.serial).map_err(status)
-}
-
-/// Who administers: an operator on the socket (named, by uid), or a workload whose entry says `admin`.
-fn operator<T>(api: &Api, request: &Request<T>) -> Result<Option<String>, Status> {
-    match request.extensions().get::<Peer>() {
-        Some(peer) => crate::http::operator(api, peer).map_err(|p| status(p.0)),
-        None => Err(Status::internal("the connection has no peer")),
-    }
 }
 
 fn proven_key(csr: &[u8], api: &Api) -> Result<ProvenKey, Status> {

@@ -1,6 +1,6 @@
 //! `errand.v1.Node`: push to agents, and tasks of processes that an agent pinned. Every call is an agent's.
 
-use super::{agent_caller, bundle::bundle_out, jwt_out, proven_key, x509_out};
+use super::{bundle::bundle_out, caller::agent_caller, jwt_out, proven_key, x509_out};
 use crate::{
     Api,
     status::{status, wire},

@@ -1,6 +1,9 @@
 //! `spire.api.server.svid.v1.SVID`: agents have SVIDs signed for their entries, operators mint.
 
-use super::{agent_caller, jwt_out, operator, proven_key, x509_out};
+use super::{
+    caller::{agent_caller, downstream, operator},
+    jwt_out, proven_key, x509_out,
+};
 use crate::{
     Api,
     status::{item, status, wire},
@@ -94,21 +97,27 @@ impl Svid for Service {
         Ok(Response::new(MintJwtsvidResponse { svid: Some(jwt_out(issued)) }))
     }
 
-    async fn mint_witsvid(&self, _: Request<MintWitsvidRequest>) -> Result<Response<MintWitsvidResponse>, Status> {
+    async fn mint_witsvid(
+        &self,
+        request: Request<MintWitsvidRequest>,
+    ) -> Result<Response<MintWitsvidResponse>, Status> {
+        operator(&self.0, &request)?;
         Err(Status::unimplemented("WIT-SVIDs are not issued"))
     }
 
     async fn batch_new_witsvid(
         &self,
-        _: Request<BatchNewWitsvidRequest>,
+        request: Request<BatchNewWitsvidRequest>,
     ) -> Result<Response<BatchNewWitsvidResponse>, Status> {
+        agent_caller(&self.0, &request)?;
         Err(Status::unimplemented("WIT-SVIDs are not issued"))
     }
 
     async fn new_downstream_x509ca(
         &self,
-        _: Request<NewDownstreamX509caRequest>,
+        request: Request<NewDownstreamX509caRequest>,
     ) -> Result<Response<NewDownstreamX509caResponse>, Status> {
+        downstream(&self.0, &request)?;
         Err(Status::unimplemented("downstream authorities are not served"))
     }
 }

@@ -1,4 +1,5 @@
-//! `/livez`, `/readyz`, `/metrics`: on loopback; no identity and no secret in them.
+//! `/livez`, `/readyz`, `/metrics`: on loopback; no identity and no secret in them. What ready means is decided here, for
+//! gRPC health too.
 
 use crate::Api;
 use axum::{
@@ -18,8 +19,17 @@ pub(crate) fn router(api: Api) -> Router {
         .with_state(api)
 }
 
-/// Ready when the store answers and every use has a key to sign with.
 async fn ready(State(api): State<Api>) -> Response {
+    let wrong = problems(&api).await;
+    if wrong.is_empty() {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, wrong.join("\n") + "\n").into_response()
+    }
+}
+
+/// Ready, with no problem, when the store answers and every use has a key to sign with.
+pub(crate) async fn problems(api: &Api) -> Vec<String> {
     let ports = api.service.ports();
     let mut wrong = Vec::new();
     if let Err(error) = ports.archive.root().await {
@@ -33,11 +43,7 @@ async fn ready(State(api): State<Api>) -> Response {
     if ports.authorities.ca_not_after() <= api.service.now() {
         wrong.push("authority: no usable CA certificate".into());
     }
-    if wrong.is_empty() {
-        "ready\n".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, wrong.join("\n") + "\n").into_response()
-    }
+    wrong
 }
 
 async fn metrics(State(api): State<Api>) -> Response {

@@ -6,7 +6,7 @@ use server_authority::KeyringError;
 use server_core::{
     authority::KeyAction,
     issue::{Ttls, x509_template},
-    ports::{Authorities, AuthorityState, Minter},
+    ports::{Authorities, AuthorityState, Minter, SshSigner},
 };
 
 const HOUR: i64 = 3600;
@@ -58,6 +58,24 @@ fn a_restart_brings_back_the_same_keys_and_a_sequence_that_does_not_go_back() {
     assert_eq!(again.bundle().jwt, before.jwt);
     assert!(again.bundle().sequence >= before.sequence);
     assert_eq!(again.journal_public(), house.keyring.journal_public());
+}
+
+#[test]
+fn an_ssh_key_signs_until_an_operator_activates_another_and_is_never_followed_by_itself() {
+    let mut house = House::new();
+    let first = SshSigner::public(&house.keyring).unwrap().kid;
+    for day in 1..40 {
+        house.tick(hours(24 * day));
+    }
+    assert_eq!(SshSigner::public(&house.keyring).unwrap().kid, first);
+    let key_use = KeyUse::Ssh;
+    house.step(&KeyAction::Create { key_use, state: AuthorityState::Prepared }, NOW).unwrap();
+    let second = house.rows.iter().find(|r| r.key_use == key_use && r.state == AuthorityState::Prepared).unwrap();
+    let second = second.id.clone();
+    house.step(&KeyAction::Activate { key_use, id: second.clone() }, NOW).unwrap();
+    assert_eq!(SshSigner::public(&house.keyring).unwrap().kid, second);
+    // Hosts may list both.
+    assert_eq!(house.keyring.public_keys(key_use).len(), 2);
 }
 
 #[test]

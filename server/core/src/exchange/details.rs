@@ -6,6 +6,7 @@ use super::{
     error::{OAuthCode, OAuthError},
     json,
 };
+use crate::ports::KeyFormat;
 use proto_types::parse_duration;
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -15,6 +16,8 @@ pub const KEY_TYPE: &str = "urn:errand:key";
 const MAX_BYTES: usize = 16 * 1024;
 const MAX_DEPTH: usize = 16;
 const MAX_OBJECTS: usize = 16;
+/// Longest public key, bytes: an RSA key of 16384 bits fits; what is larger is no key that anybody uses.
+const MAX_KEY: usize = 4096;
 
 /// A checked list. Parameters are data: nothing in them is authority.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,23 +55,50 @@ impl Details {
         Ok(least)
     }
 
-    /// The caller's public key, exactly as sent: an OpenSSH line or a base64 SubjectPublicKeyInfo.
-    pub fn public_key(&self) -> Option<&str> {
-        self.0.iter().find(|o| o["type"] == KEY_TYPE)?.get("public_key")?.as_str()
+    /// The caller's public key, exactly as sent, in the format the role asks for. A key that nobody asked for is refused:
+    /// it would be ignored.
+    pub fn key(&self, wanted: Option<KeyFormat>) -> Result<Option<String>, OAuthError> {
+        let mut sent = self.0.iter().filter(|o| is_key(o));
+        let (first, second) = (sent.next(), sent.next());
+        match (wanted, first, second) {
+            (None, None, _) => Ok(None),
+            (None, Some(_), _) => Err(invalid("this role is issued for no key; leave urn:errand:key out")),
+            (Some(format), None, _) => Err(invalid(format!(
+                "this role is issued for a key of yours: send {{'type':'{KEY_TYPE}','public_key':...}}, {}",
+                match format {
+                    KeyFormat::OpenSsh => "an OpenSSH line such as ssh-ed25519 AAAA...",
+                    KeyFormat::Spki => "a base64 SubjectPublicKeyInfo",
+                }
+            ))
+            .wants_key(format)),
+            (Some(_), Some(_), Some(_)) => Err(invalid("one credential is for one key; send urn:errand:key once")),
+            (Some(_), Some(one), None) => {
+                let key = one.get("public_key").and_then(Value::as_str).filter(|k| (1..=MAX_KEY).contains(&k.len()));
+                let key = key.ok_or_else(|| invalid(format!("public_key is a string of at most {MAX_KEY} bytes")))?;
+                Ok(Some(key.to_string()))
+            }
+        }
     }
 
-    /// What the target gets: null, or the one object without the members that are read here (`ttl`).
+    /// What the target gets: null, or the one object beside the key without the members that are read here (`ttl`).
     pub fn params(&self) -> Result<Value, OAuthError> {
-        match &self.0[..] {
-            [] => Ok(Value::Null),
-            [one] => {
+        let mut own = self.0.iter().filter(|o| !is_key(o));
+        match (own.next(), own.next()) {
+            (None, _) => Ok(Value::Null),
+            (Some(one), None) => {
                 let mut one = one.clone();
                 one.remove("ttl");
                 Ok(Value::Object(one))
             }
-            _ => Err(invalid("one credential takes one object of authorization_details; ask for them one by one")),
+            (Some(_), Some(_)) => {
+                Err(invalid("one credential takes one object of authorization_details; ask for them one by one"))
+            }
         }
     }
+}
+
+fn is_key(object: &Map<String, Value>) -> bool {
+    object.get("type").is_some_and(|t| t == KEY_TYPE)
 }
 
 fn object(item: Value) -> Result<Map<String, Value>, OAuthError> {

@@ -2,6 +2,7 @@
 //!
 //! An `OAuthError` holds a code and a sentence, never a token: the type has no room for one.
 
+use crate::ports::KeyFormat;
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 /// A stable code.
@@ -52,12 +53,13 @@ impl OAuthCode {
     }
 }
 
-/// `{error, error_description}`; the description says what to do.
+/// `{error, error_description}`, and `key_format` where a key is missing; the description says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {description}", code.as_str())]
 pub struct OAuthError {
     code: OAuthCode,
     description: String,
+    key_format: Option<KeyFormat>,
 }
 
 /// Longest description, characters: what a policy or a target said may be long.
@@ -72,7 +74,12 @@ impl OAuthError {
             ' '..='~' => c,
             _ => '?',
         };
-        Self { code, description: description.as_ref().chars().take(MAX_DESCRIPTION).map(plain).collect() }
+        let description = description.as_ref().chars().take(MAX_DESCRIPTION).map(plain).collect();
+        Self { code, description, key_format: None }
+    }
+    /// Says which key is missing, as the member `key_format`: a client that knows no kind of target can then send one.
+    pub fn wants_key(self, format: KeyFormat) -> Self {
+        Self { key_format: Some(format), ..self }
     }
     pub fn code(&self) -> OAuthCode {
         self.code
@@ -87,9 +94,13 @@ impl OAuthError {
 
 impl Serialize for OAuthError {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        let mut out = s.serialize_struct("OAuthError", 2)?;
+        let mut out = s.serialize_struct("OAuthError", 3)?;
         out.serialize_field("error", self.code.as_str())?;
         out.serialize_field("error_description", &self.description)?;
+        match self.key_format {
+            Some(format) => out.serialize_field("key_format", format.as_str())?,
+            None => out.skip_field("key_format")?,
+        }
         out.end()
     }
 }

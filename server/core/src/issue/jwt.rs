@@ -20,7 +20,7 @@ pub struct JwtSvidRequest<'a> {
     pub jti: &'a str,
     /// Whether a target registered this audience: then nobody gets a JWT-SVID for it, or any workload could walk
     /// around task, policy and lease.
-    pub reserved: &'a dyn Fn(&str) -> bool,
+    pub reserved: &'a (dyn Fn(&str) -> bool + Sync),
     pub now: Timestamp,
 }
 

@@ -8,6 +8,7 @@ pub const KINDS: &[(&str, &str)] = &[
     ("server.stopped", "A server ended in good order."),
     ("node.attested", "A node proved what it is and got its first certificate."),
     ("node.renewed", "An agent's certificate was renewed."),
+    ("node.updated", "An agent said which version it is; `detail` is the whole node."),
     ("node.evicted", "An operator removed a node; it may attest again."),
     ("node.banned", "An operator banned a node; it may not attest again."),
     ("join_token.created", "A one-time token for attestation was made."),
@@ -38,12 +39,10 @@ pub const KINDS: &[(&str, &str)] = &[
     ("target.deleted", "A target was removed."),
     ("policy.applied", "A policy was added or changed; `detail` is the whole document."),
     ("policy.deleted", "A policy was removed."),
+    ("hold.created", "An operator stopped a workload, user, target, node or everything; `detail` is the whole hold."),
+    ("hold.released", "An operator lifted a hold; `detail` is the hold as it stood."),
     ("bundle.changed", "What this trust domain publishes changed."),
     ("access.denied", "A known caller asked for what it has no right to."),
-    (
-        "journal.pruned",
-        "The contents of the records before `detail.below` were removed (`[journal] keep`); their hashes stay.",
-    ),
 ];
 
 /// Whether a record of this kind is in the vocabulary.

@@ -71,6 +71,14 @@ pub trait Minter: Send + Sync {
     fn jwt<'a>(&'a self, template: &'a JwtTemplate) -> Fut<'a, Result<SignedJwt, SignError>>;
 }
 
+/// Signs SSH certificates, whose bytes a kind of target composes. Ed25519 (RFC 8709).
+pub trait SshSigner: Send + Sync {
+    /// The key that signs now.
+    fn public(&self) -> Option<PublicKey>;
+    /// The raw signature of the key `kid`: refused when another one signs by now, since a certificate names its signer.
+    fn sign<'a>(&'a self, kid: &'a str, message: &'a [u8]) -> Fut<'a, Result<[u8; 64], SignError>>;
+}
+
 /// A key others verify with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicKey {

@@ -4,8 +4,8 @@
 //! `apply`, one field in [`Snapshot`] when servers hold it in memory.
 
 use proto_types::{
-    CredentialName, Entry, EntryId, Epoch, Fut, JoinToken, KeyUse, Lease, LeaseId, LeaseState, Node, PolicyDoc,
-    Position, Record, SpiffeId, TargetDoc, Task, TaskId, Timestamp,
+    CredentialName, Entry, EntryId, Epoch, Fut, Hold, HoldId, JoinToken, KeyUse, Lease, LeaseId, LeaseState, Node,
+    PolicyDoc, Position, Record, SpiffeId, TargetDoc, Task, TaskId, Timestamp,
 };
 use std::sync::Arc;
 
@@ -36,6 +36,13 @@ pub enum Guard {
     TargetAt(String, u64),
     /// The node's row exists, is not banned, and this serial (lowercase hex) is its current or next one.
     NodeSerial(SpiffeId, String),
+    /// The node's row exists, is not banned, and holds exactly this current serial and this next one: what is written
+    /// over it was read from it.
+    NodeAs(SpiffeId, String, Option<String>),
+    /// No hold stands under any of these keys ([`proto_types::hold::Stopped::keys`]): what was asked for is not stopped.
+    NoHold(Vec<String>),
+    /// The hold stands.
+    Held(HoldId),
     /// The singleton job is still held at this epoch.
     Fence(&'static str, Epoch),
 }
@@ -62,8 +69,8 @@ pub enum Write {
     DropTarget(String),
     Policy(PolicyDoc),
     DropPolicy(String),
-    /// Records before this position lose their contents and keep their leaves. Only rises.
-    PruneJournal(Position),
+    Hold(Hold),
+    DropHold(HoldId),
     /// A singleton job's fence: its epoch raised by one, held by this holder.
     Fence {
         job: &'static str,
@@ -184,8 +191,6 @@ pub enum ReadError {
     /// A row that no version of this program writes; names table and key, never the content.
     #[error("the store is inconsistent: {0}")]
     Inconsistent(String),
-    #[error("the records before position {} were pruned ([journal] keep); begin there", .0.0)]
-    Pruned(Position),
 }
 
 /// Records with their places, in order.
@@ -214,6 +219,7 @@ pub struct Snapshot {
     pub authorities: Vec<AuthorityRow>,
     pub targets: Vec<TargetDoc>,
     pub policies: Vec<PolicyDoc>,
+    pub holds: Vec<Hold>,
 }
 
 /// Facts of the store itself.
@@ -239,6 +245,7 @@ pub struct Filter {
     pub from: Option<Timestamp>,
     pub to: Option<Timestamp>,
     pub kind: Option<String>,
+    /// Of tasks and leases also `ID/*`: every workload below.
     pub workload: Option<String>,
     pub user: Option<String>,
     pub target: Option<String>,

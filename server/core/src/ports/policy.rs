@@ -57,9 +57,28 @@ pub struct PolicyProblem {
     pub problem: String,
 }
 
+/// One policy of a set, as people read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyText {
+    pub id: String,
+    /// The document it was applied in; `errand` for those of the house.
+    pub document: String,
+    /// `permit` or `forbid`.
+    pub effect: &'static str,
+    pub description: Option<String>,
+    pub max_ttl: Option<Duration>,
+    /// Its source, cut to [`MAX_POLICY_TEXT`] characters.
+    pub text: String,
+}
+
+/// What is quoted of one policy, characters.
+pub const MAX_POLICY_TEXT: usize = 2000;
+
 /// A compiled policy set.
 pub trait Policy: Send + Sync {
     fn decide(&self, query: &Query) -> Decision;
+    /// The policy of this id, as a decision names it.
+    fn policy(&self, id: &str) -> Option<PolicyText>;
 }
 
 /// Compiles documents; strict validation, all problems at once.

@@ -4,9 +4,9 @@
 //! registry. Configuration, `target check`, timeouts, metrics, redaction, journal records and the conformance suite
 //! come from the registry and the service; nothing in `core`, `api` or `daemon` changes.
 
-use super::Durable;
+use super::{Durable, Minter, SshSigner};
 use proto_types::{
-    CredentialName, Entropy, Fut, Lease, Placement, Revocability, Secret, SpiffeId, TargetDoc, TaskId, Timestamp,
+    Clock, CredentialName, Entropy, Fut, Lease, Placement, Revocability, Secret, SpiffeId, TargetDoc, TaskId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
@@ -18,6 +18,36 @@ pub struct RoleLimits {
     pub revocability: Revocability,
     /// What is issued: `urn:errand:token-type:…` or an IETF token type.
     pub token_type: &'static str,
+    pub making: Making,
+    /// The caller's public key that a credential of this role is made for; `None` when it is for no key.
+    pub key: Option<KeyFormat>,
+}
+
+/// When a credential begins to exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Making {
+    /// In the target, by [`Target::issue`]: its lease is durable as `intended` before.
+    Created,
+    /// Nowhere before its release, by [`Target::mint`]: its lease begins as `handed`.
+    Minted,
+}
+
+/// How a caller writes its public key in `authorization_details` (`{"type":"urn:errand:key","public_key":…}`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyFormat {
+    /// One line of OpenSSH: `ssh-ed25519 AAAA…`.
+    OpenSsh,
+    /// SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7), DER, base64.
+    Spki,
+}
+
+impl KeyFormat {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenSsh => "openssh",
+            Self::Spki => "spki",
+        }
+    }
 }
 
 /// One credential to make. Nothing here is trusted to be quoted: a kind quotes for its own target.
@@ -30,6 +60,8 @@ pub struct IssueRequest {
     pub user: Option<String>,
     /// `authorization_details` of the kind, already checked to be an object or null.
     pub params: serde_json::Value,
+    /// The caller's public key as it was sent; there when the role asks for one, and then checked by the kind.
+    pub key: Option<String>,
     pub now: Timestamp,
     pub not_after: Timestamp,
 }
@@ -53,6 +85,9 @@ pub enum IssueError {
     /// The target said no and made nothing: the lease is void.
     #[error("the target refused: {why}")]
     Refused { why: String },
+    /// The same, and asking again would bring the same: the caller is not told to try again.
+    #[error("the target refused: {why}")]
+    Never { why: String },
     /// Whether something was made is unknown: the lease is revoked.
     #[error("the target did not answer clearly: {why}")]
     Unknown { why: String },
@@ -96,6 +131,16 @@ pub trait Target: Send + Sync {
     fn roles(&self) -> Vec<String>;
     /// Creates the credential. Demands the evidence that its lease is durable as `intended`.
     fn issue<'a>(&'a self, intended: &'a Durable, request: &'a IssueRequest) -> Fut<'a, Result<Issued, IssueError>>;
+    /// Signs the credential of a [`Making::Minted`] role: asks nobody, and leaves nothing behind when it is not released.
+    fn mint<'a>(&'a self, request: &'a IssueRequest) -> Fut<'a, Result<Issued, IssueError>> {
+        let why = format!("role `{}` is created in its target, not minted", request.role);
+        Box::pin(async { Err(IssueError::Refused { why }) })
+    }
+    /// Audiences this target accepts tokens of ours for. Nobody gets a JWT-SVID for one of them: it would walk around
+    /// task, policy and lease.
+    fn audiences(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// Ends it: idempotent, and true to its word. `lease.handle` may be null (killed before it was written down).
     fn revoke<'a>(&'a self, lease: &'a Lease) -> Fut<'a, Result<Revoked, RevokeError>>;
     /// Names alive in the target that begin with `prefix`, sorted; `after` pages.
@@ -130,6 +175,13 @@ pub struct KindContext {
     pub identity: Arc<dyn Fn() -> Option<(String, Secret<String>)> + Send + Sync>,
     /// For passwords and salts that a kind makes itself.
     pub entropy: Arc<dyn Entropy>,
+    pub clock: Arc<dyn Clock>,
+    /// The purpose key `ssh`.
+    pub ssh: Arc<dyn SshSigner>,
+    /// For tokens that a target verifies by discovery: purpose key `oauth`.
+    pub tokens: Arc<dyn Minter>,
+    /// The issuer URL of such tokens.
+    pub issuer: String,
 }
 
 /// A kind of target: parses its own section, declares its masks.

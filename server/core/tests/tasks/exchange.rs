@@ -6,9 +6,10 @@ use proto_types::{EndReason, RoleName, Task, id::parse_spiffe_id};
 use serde::Deserialize;
 use server_core::{
     exchange::{
-        Admitted, ExchangeForm, ExchangeRequest, Goal, MAX_BODY, MAX_PARAMS, OAuthCode, OAuthError, Proven,
+        Admitted, Details, ExchangeForm, ExchangeRequest, Goal, MAX_BODY, MAX_PARAMS, OAuthCode, OAuthError, Proven,
         Surroundings, no_query,
     },
+    ports::KeyFormat,
     task::end,
 };
 use std::time::Duration;
@@ -225,15 +226,40 @@ fn a_scope_only_narrows() {
     assert_eq!(scope("&scope=bastion/ops"), (one, true));
 }
 
+const KEY: &str = "{\"type\":\"urn:errand:key\",\"public_key\":\"ssh-ed25519+AAAA\",\"ttl\":\"5m\"}";
+
+fn details(list: &str) -> Details {
+    request(&format!("&audience=bastion/ops&authorization_details={list}")).unwrap().details
+}
+
 #[test]
 fn what_a_target_gets_is_the_object_without_what_is_read_here() {
-    let details = "[{\"type\":\"urn:errand:key\",\"public_key\":\"ssh-ed25519+AAAA\",\"ttl\":\"5m\"}]";
-    let details = request(&format!("&audience=bastion/ops&authorization_details={details}")).unwrap().details;
-    assert_eq!(details.ttl(), Ok(Some(Duration::from_secs(300))));
-    assert_eq!(details.public_key(), Some("ssh-ed25519 AAAA"));
-    let params = serde_json::json!({"type": "urn:errand:key", "public_key": "ssh-ed25519 AAAA"});
-    assert_eq!(details.params(), Ok(params));
+    let both = details(&format!("[{KEY},{{\"type\":\"x\",\"rows\":7,\"ttl\":\"9m\"}}]"));
+    assert_eq!(both.ttl(), Ok(Some(Duration::from_secs(300))));
+    assert_eq!(both.key(Some(KeyFormat::OpenSsh)), Ok(Some("ssh-ed25519 AAAA".into())));
+    assert_eq!(both.params(), Ok(serde_json::json!({"type": "x", "rows": 7})));
+    assert_eq!(details(&format!("[{KEY}]")).params(), Ok(serde_json::Value::Null));
     assert_eq!(request("&audience=bastion/ops").unwrap().details.params(), Ok(serde_json::Value::Null));
+}
+
+#[test]
+fn a_key_is_sent_once_to_who_asks_for_one_and_to_nobody_else() {
+    let openssh = Some(KeyFormat::OpenSsh);
+    for (wanted, list) in [
+        (None, format!("[{KEY}]")),
+        (openssh, format!("[{KEY},{KEY}]")),
+        (openssh, "[{\"type\":\"urn:errand:key\"}]".into()),
+        (openssh, "[{\"type\":\"urn:errand:key\",\"public_key\":\"\"}]".into()),
+        (openssh, format!("[{{\"type\":\"urn:errand:key\",\"public_key\":\"{}\"}}]", "A".repeat(4097))),
+    ] {
+        let error = details(&list).key(wanted).unwrap_err();
+        assert_eq!(error.code(), OAuthCode::InvalidAuthorizationDetails, "{list}");
+        assert!(!serde_json::to_string(&error).unwrap().contains("key_format"), "{list}");
+    }
+    // Only a missing key is something a client can make good by itself.
+    let missing = request("&audience=bastion/ops").unwrap().details.key(openssh).unwrap_err();
+    assert_eq!(serde_json::to_value(&missing).unwrap()["key_format"], "openssh");
+    details(&format!("[{KEY}]")).key(openssh).unwrap();
 }
 
 #[test]

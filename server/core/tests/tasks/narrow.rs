@@ -7,12 +7,14 @@ use server_core::{
     exchange::{
         Limits, OAuthCode, OAuthError, Proven, TokenResponse, fingerprint, idempotency_key, narrow, narrow_task_token,
     },
-    ports::RoleLimits,
+    ports::{Making, RoleLimits},
 };
 use std::{collections::BTreeMap, time::Duration};
 
 fn limits(secs: u64) -> RoleLimits {
     RoleLimits {
+        making: Making::Created,
+        key: None,
         max_ttl: Duration::from_secs(secs),
         revocability: Revocability::SessionKill,
         token_type: "urn:errand:token-type:database-credential",

@@ -5,3 +5,4 @@
 mod decisions;
 mod documents;
 mod query;
+mod quotes;

@@ -1,12 +1,13 @@
-//! One credential: leased, created in its target, handed. Whatever fails in between leaves a lease that is ended.
+//! One credential: leased, created in its target, handed; or minted and handed. Whatever fails in between leaves a lease
+//! that is ended, or nothing at all.
 
 use super::{refuse, unavailable};
 use crate::{Service, ServiceError, reconcile::Busy, tasks};
-use proto_types::{CredentialInfo, Grant, Lease, LeaseId, RoleName, TargetDoc, Task, Timestamp};
+use proto_types::{CredentialInfo, CredentialName, Grant, Lease, LeaseId, RoleName, TargetDoc, Task, Timestamp};
 use server_core::{
     exchange::{ExchangeRequest, Limits, OAuthCode, OAuthError, TokenResponse, narrow},
     lease::{self, NewLease},
-    ports::{Decision, Guard, IssueError, IssueRequest, Issued, RoleLimits, Target},
+    ports::{Commit, Decision, Guard, IssueError, IssueRequest, Issued, Making, RoleLimits, Target},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -42,69 +43,41 @@ impl Service {
         }
         let decision = self.ask(task, Some(role), grant.max_ttl, now);
         let asked = request.details.ttl()?;
+        let (key, params) = (request.details.key(limits.key)?, request.details.params()?);
         let narrowed = Limits { task, grant, role: &limits, decision: &decision, subject_expires: bound, asked, now };
         let not_after = narrow(&narrowed)?;
-        let params = request.details.params()?;
-        let held = self.intend(task, role, &limits, &decision, not_after, now).await?;
-        self.create(task, target, held, params, decision, now).await
+        let order = Order { task, role, limits: &limits, decision: &decision, key, params, not_after, now };
+        match limits.making {
+            Making::Created => {
+                let held = self.intend(&order).await?;
+                self.create(target, held, order).await
+            }
+            Making::Minted => self.mint(target, order).await,
+        }
     }
 
     /// The lease with the name its credential will have, durable before the target is touched.
-    async fn intend(
-        &self,
-        task: &Task,
-        role: &RoleName,
-        limits: &RoleLimits,
-        decision: &Decision,
-        expires_at: Timestamp,
-        now: Timestamp,
-    ) -> Result<Intended, OAuthError> {
-        let found = self.read(|s| s.targets.get(role.target()).map(|t| t.doc.clone()));
-        let Some(TargetDoc { kind, revision, retired: false, .. }) = found else {
-            return Err(refuse(OAuthCode::InvalidTarget, format!("target {} is being removed", role.target())));
-        };
-        let id = LeaseId::new(self.inner.ports.entropy.uuid_v7(now));
+    async fn intend(&self, order: &Order<'_>) -> Result<Intended, OAuthError> {
+        let place = self.place(order.role)?;
+        let id = LeaseId::new(self.inner.ports.entropy.uuid_v7(order.now));
         let busy = self.take_lease(id).ok_or_else(|| refuse(OAuthCode::ServerError, "the lease id is taken"))?;
-        let moved = lease::intend(NewLease {
-            id,
-            task,
-            role: role.clone(),
-            kind: &kind,
-            store_id: &self.inner.meta.store_id,
-            revocability: limits.revocability,
-            expires_at,
-            now,
-        })
-        .on_behalf_of(task, Some(tasks::decision_note(decision)));
+        let moved = lease::intend(self.new_lease(id, order, &place, order.not_after))
+            .on_behalf_of(order.task, Some(tasks::decision_note(order.decision)));
         let lease = moved.lease.clone();
-        let mut unit = moved.commit().when(Guard::TargetAt(role.target().into(), revision));
-        for guard in self.path(task).map_err(unavailable)? {
-            unit = unit.when(guard);
-        }
+        let unit = self.guarded(moved.commit(), order.task).map_err(unavailable)?.when(place.guard);
         let durable = self.commit_and_follow(unit).await.map_err(unavailable)?;
         Ok(Intended { lease, durable, busy })
     }
 
     async fn create(
         &self,
-        task: &Task,
         target: Arc<dyn Target>,
         intended: Intended,
-        params: serde_json::Value,
-        decision: Decision,
-        now: Timestamp,
+        order: Order<'_>,
     ) -> Result<(TokenResponse, LeaseId), OAuthError> {
         let Intended { lease: held, durable, busy: _busy } = intended;
-        let request = IssueRequest {
-            name: held.name.clone(),
-            role: held.role.role().into(),
-            task: task.id,
-            workload: task.workload.clone(),
-            user: task.user.clone(),
-            params,
-            now,
-            not_after: held.expires_at,
-        };
+        let (task, decision) = (order.task, order.decision);
+        let request = order.request(held.name.clone());
         let made = tokio::select! {
             made = target.issue(&durable, &request) => made,
             () = self.inner.ports.clock.sleep(ISSUE_TIMEOUT) =>
@@ -124,15 +97,66 @@ impl Service {
         }
     }
 
+    /// Signed first: nothing exists before the release, and what is not released is forgotten. Its lease begins as
+    /// `handed`, in the commit that the release waits for.
+    async fn mint(&self, target: Arc<dyn Target>, order: Order<'_>) -> Result<(TokenResponse, LeaseId), OAuthError> {
+        let place = self.place(order.role)?;
+        let id = LeaseId::new(self.inner.ports.entropy.uuid_v7(order.now));
+        let (task, decision) = (order.task, order.decision);
+        let request = order.request(CredentialName::of(&self.inner.meta.store_id, id));
+        let issued = target.mint(&request).await.map_err(|error| not_minted(&error, task, &request.role))?;
+        if issued.not_after > order.not_after {
+            return Err(refuse(OAuthCode::ServerError, "the certificate would outlive what was granted"));
+        }
+        let moved = lease::mint(self.new_lease(id, &order, &place, issued.not_after), issued.handle.clone())
+            .on_behalf_of(task, Some(tasks::decision_note(decision)));
+        let answer = respond(&moved.lease, &issued, self.now())?;
+        let unit = self.guarded(moved.commit(), task).map_err(unavailable)?.when(place.guard);
+        let _released = self.commit_and_follow(unit).await.map_err(unavailable)?;
+        Ok((answer, id))
+    }
+
+    /// The target as its document stands now; the guard makes sure that it still does when the lease is written.
+    fn place(&self, role: &RoleName) -> Result<Place, OAuthError> {
+        let found = self.read(|s| s.targets.get(role.target()).map(|t| t.doc.clone()));
+        match found {
+            Some(TargetDoc { kind, revision, retired: false, .. }) => {
+                Ok(Place { kind, guard: Guard::TargetAt(role.target().into(), revision) })
+            }
+            _ => Err(refuse(OAuthCode::InvalidTarget, format!("target {} is being removed", role.target()))),
+        }
+    }
+
+    fn new_lease<'a>(
+        &'a self,
+        id: LeaseId,
+        order: &'a Order<'_>,
+        place: &'a Place,
+        expires_at: Timestamp,
+    ) -> NewLease<'a> {
+        NewLease {
+            id,
+            task: order.task,
+            role: order.role.clone(),
+            kind: &place.kind,
+            store_id: &self.inner.meta.store_id,
+            revocability: order.limits.revocability,
+            expires_at,
+            now: order.now,
+        }
+    }
+
+    /// Loses when the task, or one it descends from, has ended.
+    fn guarded(&self, unit: Commit, task: &Task) -> Result<Commit, ServiceError> {
+        Ok(self.path(task)?.into_iter().fold(unit, Commit::when))
+    }
+
     /// The last check and the record of the release, in one commit.
-    async fn hand(&self, task: &Task, held: &Lease, issued: &Issued, decision: Decision) -> Result<(), ServiceError> {
+    async fn hand(&self, task: &Task, held: &Lease, issued: &Issued, decision: &Decision) -> Result<(), ServiceError> {
         let moved = lease::hand(held, issued.handle.clone(), issued.not_after, self.now())
             .map_err(|e| ServiceError::Unavailable(e.to_string()))?
-            .on_behalf_of(task, Some(tasks::decision_note(&decision)));
-        let mut unit = moved.commit();
-        for guard in self.path(task)? {
-            unit = unit.when(guard);
-        }
+            .on_behalf_of(task, Some(tasks::decision_note(decision)));
+        let unit = self.guarded(moved.commit(), task)?;
         let _released = self.commit_and_follow(unit).await?;
         Ok(())
     }
@@ -141,17 +165,27 @@ impl Service {
         let target = held.role.target();
         match error {
             IssueError::Refused { why } => {
-                if let Ok(moved) = lease::void(held, &why, self.now())
-                    && let Err(error) = self.commit_and_follow(moved.commit()).await
-                {
-                    tracing::warn!(lease = %held.id, %error, "a refused lease could not be closed; the reconciler will");
-                }
+                self.close(held, &why).await;
                 refuse(OAuthCode::TemporarilyUnavailable, format!("target {target} refused: {why}"))
+            }
+            IssueError::Never { why } => {
+                self.close(held, &why).await;
+                // RFC 8693 section 2.2.2: unwilling or unable to issue for this target.
+                refuse(OAuthCode::InvalidTarget, format!("target {target} refused: {why}"))
             }
             IssueError::Unknown { why } => {
                 self.abandon(held, "unknown_outcome").await;
                 refuse(OAuthCode::TemporarilyUnavailable, format!("target {target} did not answer clearly: {why}"))
             }
+        }
+    }
+
+    /// Nothing was made.
+    async fn close(&self, held: &Lease, why: &str) {
+        if let Ok(moved) = lease::void(held, why, self.now())
+            && let Err(error) = self.commit_and_follow(moved.commit()).await
+        {
+            tracing::warn!(lease = %held.id, %error, "a refused lease could not be closed; the reconciler will");
         }
     }
 
@@ -166,10 +200,55 @@ impl Service {
     }
 }
 
+/// What is to be made, for whom, and by which decision.
+struct Order<'a> {
+    task: &'a Task,
+    role: &'a RoleName,
+    limits: &'a RoleLimits,
+    decision: &'a Decision,
+    /// The caller's key, when the role asks for one.
+    key: Option<String>,
+    params: serde_json::Value,
+    not_after: Timestamp,
+    now: Timestamp,
+}
+
+impl Order<'_> {
+    fn request(&self, name: CredentialName) -> IssueRequest {
+        IssueRequest {
+            name,
+            role: self.role.role().into(),
+            task: self.task.id,
+            workload: self.task.workload.clone(),
+            user: self.task.user.clone(),
+            params: self.params.clone(),
+            key: self.key.clone(),
+            now: self.now,
+            not_after: self.not_after,
+        }
+    }
+}
+
+struct Place {
+    kind: String,
+    guard: Guard,
+}
+
 struct Intended {
     lease: Lease,
     durable: server_core::ports::Durable,
     busy: Busy,
+}
+
+fn not_minted(error: &IssueError, task: &Task, role: &str) -> OAuthError {
+    match error {
+        // What a kind refuses before anything exists is what the caller sent.
+        IssueError::Refused { why } | IssueError::Never { why } => refuse(OAuthCode::InvalidAuthorizationDetails, why),
+        IssueError::Unknown { why } => {
+            tracing::error!(task = %task.id, role, why, "a credential could not be signed");
+            refuse(OAuthCode::TemporarilyUnavailable, why)
+        }
+    }
 }
 
 /// The answer as the client gets it. Made before `handed` is committed, so that nothing can fail after.

@@ -11,7 +11,7 @@ mod subject;
 pub(crate) use answers::Answers;
 
 use crate::{Service, ServiceError};
-use proto_types::{Record, RoleName, SpiffeId, Task, Timestamp};
+use proto_types::{Record, RoleName, SpiffeId, Task, Timestamp, hold::Stopped};
 use serde_json::json;
 use server_core::{
     exchange::{
@@ -120,6 +120,7 @@ impl Service {
             let why = "a client_assertion is not accepted beside a certificate; the task's own SVID authenticates";
             return Err(refuse(OAuthCode::InvalidRequest, why));
         }
+        self.not_held(&Stopped::task(&caller.task)).map_err(unavailable)?;
         let subject = self.verify_subject(request, now)?;
         if request.subject.kind == SubjectType::AccessToken {
             within_token(caller, request, &subject)?;
@@ -248,6 +249,7 @@ fn unavailable(error: ServiceError) -> OAuthError {
     match error {
         ServiceError::TaskOver => refuse(OAuthCode::InvalidRequest, "the task is over; start a new one"),
         ServiceError::Denied { why, .. } => refuse(OAuthCode::AccessDenied, why),
+        held @ ServiceError::Held { .. } => refuse(OAuthCode::AccessDenied, held.to_string()),
         other => refuse(OAuthCode::TemporarilyUnavailable, other.to_string()),
     }
 }

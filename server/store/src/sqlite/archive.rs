@@ -3,7 +3,6 @@
 use super::{
     error::unreadable,
     feed::PAGE,
-    outlets,
     rows::{int, noun, private},
     search::Query,
 };
@@ -14,16 +13,11 @@ use server_core::ports::{Filter, ReadError, StoredRecord, TreeRoot};
 
 pub fn stored(conn: &Connection, from: Position, max: u32) -> Result<Vec<StoredRecord>, ReadError> {
     let read = || {
-        let below = outlets::pruned(conn)?;
         let sql = "SELECT position, leaf, body FROM journal WHERE position >= ?1 ORDER BY position LIMIT ?2";
         let mut statement = conn.prepare_cached(sql)?;
         let rows = statement.query_map((int(from.0), max.min(PAGE)), |row| {
-            let (position, leaf) = (Position(row.get(0)?), row.get(1)?);
-            // What is pruned is gone for every reader at once, whether or not its bytes are still in the file.
-            if position.0 < below {
-                return Ok(StoredRecord { position, leaf, body: Vec::new(), private: Vec::new() });
-            }
-            Ok(StoredRecord { position, leaf, body: row.get(2)?, private: private(conn, position)? })
+            let position = Position(row.get(0)?);
+            Ok(StoredRecord { position, leaf: row.get(1)?, body: row.get(2)?, private: private(conn, position)? })
         })?;
         rows.collect::<rusqlite::Result<Vec<_>>>()
     };
@@ -55,7 +49,7 @@ pub fn tasks(conn: &Connection, f: &Filter, before: Option<TaskId>, max: u32) ->
     if let Some(live) = f.live {
         query.add(if live { " AND state NOT IN ('ended', 'denied')" } else { " AND state IN ('ended', 'denied')" }, []);
     }
-    maybe(&mut query, " AND workload = ?", f.workload.clone());
+    of_workload(&mut query, f);
     maybe(&mut query, " AND user = ?", f.user.clone());
     maybe(&mut query, " AND node = ?", f.node.clone());
     maybe(&mut query, " AND id = ?", f.task.map(|t| t.to_string()));
@@ -80,7 +74,7 @@ pub fn leases(conn: &Connection, f: &Filter, before: Option<LeaseId>, max: u32) 
     }
     maybe(&mut query, " AND task = ?", f.task.map(|t| t.to_string()));
     maybe(&mut query, " AND target = ?", f.target.clone());
-    maybe(&mut query, " AND workload = ?", f.workload.clone());
+    of_workload(&mut query, f);
     maybe(&mut query, " AND kind = ?", f.kind.clone());
     maybe(&mut query, " AND ? IN (id, name)", f.credential.clone());
     maybe(&mut query, " AND task IN (SELECT id FROM task WHERE user = ?)", f.user.clone());
@@ -88,6 +82,19 @@ pub fn leases(conn: &Connection, f: &Filter, before: Option<LeaseId>, max: u32) 
     maybe(&mut query, " AND issued_at >= ?", f.from.map(|t| t.as_millis()));
     maybe(&mut query, " AND issued_at <= ?", f.to.map(|t| t.as_millis()));
     page(conn, "lease", query, before.map(|b| b.to_string()), max)
+}
+
+/// One workload, or with `/*` at the end every one below it: what begins with the part before the star and goes on.
+fn of_workload(query: &mut Query, f: &Filter) {
+    match f.workload.as_deref().map(|w| (w, w.strip_suffix('*').filter(|prefix| prefix.ends_with('/')))) {
+        Some((_, Some(prefix))) => {
+            query.with(" AND workload > ?", prefix.to_string());
+            // `0` is the character behind `/`.
+            query.with(" AND workload < ?", format!("{}0", prefix.trim_end_matches('/')));
+        }
+        Some((one, None)) => query.with(" AND workload = ?", one.to_string()),
+        None => {}
+    }
 }
 
 fn maybe(query: &mut Query, text: &str, value: Option<impl ToSql + 'static>) {

@@ -47,12 +47,31 @@ pub fn holds(conn: &Connection, guard: &Guard, now: Timestamp) -> Result<bool> {
             let sql = "SELECT 1 FROM node WHERE id = ?1 AND banned = 0 AND ?2 IN (serial, next_serial)";
             exists(conn.prepare_cached(sql)?, params![id.to_string(), serial])
         }
+        Guard::NodeAs(id, serial, next) => {
+            let sql = "SELECT 1 FROM node WHERE id = ?1 AND banned = 0 AND serial = ?2 AND next_serial IS ?3";
+            exists(conn.prepare_cached(sql)?, params![id.to_string(), serial, next])
+        }
+        Guard::NoHold(keys) => nothing_holds(conn, keys),
+        Guard::Held(id) => exists(conn.prepare_cached("SELECT 1 FROM hold WHERE id = ?1")?, [id.to_string()]),
         Guard::Fence(job, epoch) => {
             // A job that nobody ever held stands at 0.
             let sql = "SELECT coalesce((SELECT epoch FROM job WHERE name = ?1), 0) = ?2";
             conn.prepare_cached(sql)?.query_row(params![job, int(epoch.0)], |row| row.get(0))
         }
     }
+}
+
+/// Nearly always there is no hold at all, and that costs one look.
+fn nothing_holds(conn: &Connection, keys: &[String]) -> Result<bool> {
+    if !exists(conn.prepare_cached("SELECT 1 FROM hold LIMIT 1")?, [])? {
+        return Ok(true);
+    }
+    for key in keys {
+        if exists(conn.prepare_cached("SELECT 1 FROM hold WHERE key = ?1")?, [key])? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn take(conn: &Connection, claim: &Claim) -> Result<bool> {

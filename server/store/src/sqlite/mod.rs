@@ -7,7 +7,6 @@ mod error;
 mod feed;
 mod guard;
 mod open;
-mod outlets;
 mod pool;
 mod rows;
 mod schema;

@@ -7,10 +7,8 @@ use rusqlite::Connection;
 /// "ERRD": tells a store from other SQLite files.
 pub const APPLICATION_ID: i64 = 0x4552_5244;
 
-const MIGRATIONS: &[&str] = &[
-    include_str!("../../migrations/sqlite/0001_first.sql"),
-    include_str!("../../migrations/sqlite/0004_sink_cursors.sql"),
-];
+const MIGRATIONS: &[&str] =
+    &[include_str!("../../migrations/sqlite/0001_first.sql"), include_str!("../../migrations/sqlite/0002_holds.sql")];
 
 /// The schema this program writes (`PRAGMA user_version`).
 pub fn known() -> i64 {

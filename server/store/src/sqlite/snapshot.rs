@@ -27,6 +27,7 @@ pub fn load(conn: &Connection) -> Result<Snapshot, ReadError> {
         authorities: authorities(&moment)?,
         targets: nouns(&moment, "target", "SELECT name, body FROM target ORDER BY name")?,
         policies: nouns(&moment, "policy", "SELECT id, body FROM policy ORDER BY id")?,
+        holds: nouns(&moment, "hold", "SELECT id, body FROM hold ORDER BY id")?,
     })
 }
 

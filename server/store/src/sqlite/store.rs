@@ -2,36 +2,24 @@
 
 use super::{
     archive,
-    error::{OpenError, unreadable},
+    error::OpenError,
     feed::{self, Shared},
     open::{self, OpenOptions},
-    outlets,
     pool::Pool,
     search, snapshot,
     tree::{self, Tree},
     write::Put,
     writer::{Chore, Job, Unit, Writer},
 };
-use proto_types::{
-    Clock, CredentialName, Entropy, Fut, JoinToken, Lease, LeaseId, Position, Record, Task, TaskId, Timestamp,
-};
+use proto_types::{Clock, CredentialName, Entropy, Fut, JoinToken, Lease, LeaseId, Position, Record, Task, TaskId};
 use server_core::{
     journal,
     ports::{
-        Archive, Commit, CommitError, Durable, Feed, Filter, Ledger, Outlets, ReadError, Snapshot, Snapshots,
-        StoreMeta, StoredRecord, TreeRoot,
+        Archive, Commit, CommitError, Durable, Feed, Filter, Ledger, ReadError, Snapshot, Snapshots, StoreMeta,
+        StoredRecord, TreeRoot,
     },
 };
-use std::{
-    fs::File,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{fs::File, path::Path, sync::Arc, thread::JoinHandle, time::Duration};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 /// Units that may wait; more make their senders wait.
@@ -125,15 +113,6 @@ impl SqliteStore {
             Ok(())
         }))
         .await
-    }
-
-    /// Takes what was pruned out of the file, in small steps. Called after pruning.
-    pub async fn sweep(&self) -> Result<(), CommitError> {
-        let more = Arc::new(AtomicBool::new(true));
-        while more.load(Ordering::Acquire) {
-            self.chore(outlets::sweep(more.clone())).await?;
-        }
-        Ok(())
     }
 
     /// Lets the file grow to `bytes` and no further; beyond that commits answer [`CommitError::Full`].
@@ -251,21 +230,5 @@ impl Archive for SqliteStore {
     fn lease_named(&self, target: &str, name: &CredentialName) -> Fut<'_, Result<Option<Lease>, ReadError>> {
         let (target, name) = (target.to_string(), name.clone());
         Box::pin(self.pool.with(move |conn| archive::lease_named(conn, &target, &name)))
-    }
-}
-
-impl Outlets for SqliteStore {
-    fn cursor<'a>(&'a self, sink: &'a str) -> Fut<'a, Result<Option<Position>, ReadError>> {
-        let sink = sink.to_string();
-        Box::pin(self.pool.with(move |conn| outlets::cursor(conn, &sink)))
-    }
-    fn keep_cursor<'a>(&'a self, sink: &'a str, next: Position) -> Fut<'a, Result<(), CommitError>> {
-        Box::pin(self.chore(outlets::keep_cursor(sink, next)))
-    }
-    fn pruned(&self) -> Fut<'_, Result<Position, ReadError>> {
-        Box::pin(self.pool.with(|conn| outlets::pruned(conn).map(Position).map_err(unreadable)))
-    }
-    fn first_since(&self, from: Position, most: u32, time: Timestamp) -> Fut<'_, Result<Position, ReadError>> {
-        Box::pin(self.pool.with(move |conn| outlets::first_since(conn, from, most, time)))
     }
 }

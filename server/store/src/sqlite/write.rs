@@ -24,6 +24,7 @@ impl Put {
             Write::Lease(noun) => json(noun)?,
             Write::Target(noun) => json(noun)?,
             Write::Policy(noun) => json(noun)?,
+            Write::Hold(noun) => json(noun)?,
             Write::DropEntry(_)
             | Write::DropNode(_)
             | Write::TaskSerial { .. }
@@ -31,7 +32,7 @@ impl Put {
             | Write::DropAuthority(_)
             | Write::DropTarget(_)
             | Write::DropPolicy(_)
-            | Write::PruneJournal(_)
+            | Write::DropHold(_)
             | Write::Fence { .. } => String::new(),
         };
         Ok(Self { write, body })
@@ -56,15 +57,16 @@ impl Put {
             )?,
             Write::Target(noun) => run("INSERT OR REPLACE INTO target VALUES(?1, ?2)", params![noun.name, body])?,
             Write::Policy(noun) => run("INSERT OR REPLACE INTO policy VALUES(?1, ?2)", params![noun.id, body])?,
+            Write::Hold(noun) => {
+                let sql = "INSERT OR REPLACE INTO hold VALUES(?1, ?2, ?3)";
+                run(sql, params![noun.id.to_string(), noun.scope.key(), body])?
+            }
             Write::DropEntry(id) => run("DELETE FROM entry WHERE id = ?1", params![id.as_str()])?,
             Write::DropNode(id) => run("DELETE FROM node WHERE id = ?1", params![id.to_string()])?,
             Write::DropAuthority(id) => run("DELETE FROM authority WHERE id = ?1", params![id])?,
             Write::DropTarget(name) => run("DELETE FROM target WHERE name = ?1", params![name])?,
             Write::DropPolicy(id) => run("DELETE FROM policy WHERE id = ?1", params![id])?,
-            Write::PruneJournal(below) => {
-                let sql = "UPDATE journal_pruned SET below = ?1 WHERE below < ?1";
-                run(sql, params![int(below.0)])?
-            }
+            Write::DropHold(id) => run("DELETE FROM hold WHERE id = ?1", params![id.to_string()])?,
             Write::Fence { job, epoch, holder } => {
                 let sql = "INSERT INTO job VALUES(?1, ?2, ?3) ON CONFLICT(name) DO UPDATE
                            SET epoch = excluded.epoch, holder = excluded.holder WHERE excluded.epoch > job.epoch";

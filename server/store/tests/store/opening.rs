@@ -67,11 +67,15 @@ fn a_store_of_another_trust_domain_or_stamp_is_refused_and_opens_as_what_it_is()
 fn a_newer_schema_is_refused_and_the_known_one_is_not() {
     let (_folder, path) = place();
     drop(open(&path));
-    edit(&path, "PRAGMA user_version = 2");
-    assert!(matches!(try_open(&path), Err(OpenError::NewerSchema { found: 2, known: 1, .. })));
-    edit(&path, "PRAGMA user_version = 0");
+    let version = |n: i64| edit(&path, &format!("PRAGMA user_version = {n}"));
+    let now: i64 = Connection::open(&path).unwrap().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    version(now + 1);
+    assert!(
+        matches!(try_open(&path), Err(OpenError::NewerSchema { found, known, .. }) if (found, known) == (now + 1, now))
+    );
+    version(0);
     assert!(matches!(try_open(&path), Err(OpenError::NotAStore { .. })));
-    edit(&path, "PRAGMA user_version = 1");
+    version(now);
     open(&path);
 }
 

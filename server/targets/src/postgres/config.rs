@@ -3,7 +3,7 @@
 use super::address::Address;
 use crate::{
     fields::{Problems, Section},
-    secret_file,
+    secret_file::{self, SYSTEM_ROOTS},
 };
 use proto_types::{TargetDoc, target::is_name};
 use serde_json::{Map, Value};
@@ -18,9 +18,6 @@ use std::{
 const DEFAULT_MAX_TTL: Duration = Duration::from_secs(3600);
 const LONGEST_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 const DEFAULT_CONNECTION_LIMIT: i64 = 10;
-/// Where Debian, Red Hat and Alpine keep the authorities that the system trusts.
-const SYSTEM_ROOTS: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 /// One PostgreSQL target.
 #[derive(Clone, Debug)]

@@ -22,8 +22,8 @@ use config::Config;
 use connect::Connector;
 use proto_types::{Fut, Lease, Revocability, TargetDoc};
 use server_core::ports::{
-    Durable, IssueError, IssueRequest, Issued, KindContext, Mask, Missing, RevokeError, Revoked, RoleLimits, Target,
-    TargetKind, TargetProblem,
+    Durable, IssueError, IssueRequest, Issued, KindContext, Making, Mask, Missing, RevokeError, Revoked, RoleLimits,
+    Target, TargetKind, TargetProblem,
 };
 use std::sync::Arc;
 
@@ -67,6 +67,8 @@ impl Target for PostgresTarget {
     fn role(&self, role: &str) -> Option<RoleLimits> {
         let role = self.connector.config.roles.get(role)?;
         Some(RoleLimits {
+            making: Making::Created,
+            key: None,
             max_ttl: role.max_ttl,
             revocability: Revocability::SessionKill,
             token_type: issue::TOKEN_TYPE,

@@ -87,7 +87,7 @@ fn all_mistakes_are_said_at_once() {
         "`member_of`",
         "`max_ttl`",
         "colour",
-        "the kinds are: postgres",
+        "the kinds are: postgres, ssh",
     ];
     for word in words {
         assert!(found.iter().any(|p| p.problem.contains(word)), "{word}: {found:#?}");

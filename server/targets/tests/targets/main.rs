@@ -1,5 +1,6 @@
 //! Targets against real servers. One binary; each test starts its own PostgreSQL and leaves nothing behind.
 
+mod aws;
 mod check;
 mod documents;
 mod faults;
@@ -7,5 +8,6 @@ mod hostile;
 mod life;
 mod masks;
 mod revoke;
+mod ssh;
 mod tls;
 mod world;

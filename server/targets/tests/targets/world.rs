@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use std::sync::Arc;
 use testkit::{
     postgres::PostgresFixture,
+    signers::TestSigners,
     target_law::{Subject, durable},
 };
 
@@ -19,7 +20,17 @@ pub struct World {
 }
 
 pub fn context() -> KindContext {
-    KindContext { store_id: STORE.into(), secrets_dir: None, identity: Arc::new(|| None), entropy: Arc::new(OsEntropy) }
+    let signers = Arc::new(TestSigners::default());
+    KindContext {
+        store_id: STORE.into(),
+        secrets_dir: None,
+        identity: Arc::new(|| None),
+        entropy: Arc::new(OsEntropy),
+        clock: Arc::new(SystemClock),
+        ssh: signers.clone(),
+        tokens: signers,
+        issuer: "https://errand.example.org".into(),
+    }
 }
 
 pub fn build(toml: &str) -> Arc<dyn Target> {

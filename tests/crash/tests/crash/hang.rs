@@ -55,6 +55,12 @@ impl Target for Silent {
             })
         })
     }
+    fn mint<'a>(&'a self, request: &'a IssueRequest) -> Fut<'a, Result<Issued, IssueError>> {
+        self.inner.mint(request)
+    }
+    fn audiences(&self) -> Vec<String> {
+        self.inner.audiences()
+    }
     fn revoke<'a>(&'a self, lease: &'a Lease) -> Fut<'a, Result<Revoked, RevokeError>> {
         let silent = lease.role.target() == self.revoke;
         Box::pin(async move { if silent { std::future::pending().await } else { Ok(Revoked::Gone) } })

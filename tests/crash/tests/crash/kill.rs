@@ -52,7 +52,7 @@ async fn wherever_the_server_dies_no_lease_is_forgotten_and_no_credential_is_wit
 }
 
 /// `ERRAND_POINT=Create` runs that point only.
-fn wanted(point: Point) -> bool {
+pub fn wanted(point: Point) -> bool {
     std::env::var("ERRAND_POINT").map_or(true, |only| only == format!("{point:?}"))
 }
 
@@ -136,13 +136,15 @@ async fn log_in(pg: &PostgresFixture, seen: Option<&CredentialInfo>) -> Result<O
     Ok(Some(session))
 }
 
-fn name(point: Point) -> &'static str {
+pub fn name(point: Point) -> &'static str {
     match point {
         Point::BeforeIntent => "before-intent",
         Point::Intent => "intent",
         Point::DuringCreate => "during-create",
         Point::Create => "create",
         Point::Handed => "handed",
+        Point::Signed => "signed",
+        Point::Recorded => "recorded",
         Point::Reply => "reply",
         Point::Ended => "ended",
         Point::Revoke => "revoke",

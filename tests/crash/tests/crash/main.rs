@@ -4,10 +4,14 @@
 
 mod down;
 mod hang;
+mod hold;
 mod kill;
+mod load;
 mod local;
+mod panic;
 mod planted;
 mod process;
 mod race;
 mod scan;
+mod signed;
 mod steps;

@@ -1,11 +1,11 @@
-//! The checker itself: two bugs are planted, and it must name them. A checker that finds nothing is no evidence.
+//! The checker itself: bugs are planted, and it must name them. A checker that finds nothing is no evidence.
 
 use crate::{
     local::Local,
     steps::{REST, at_rest, verdict},
 };
-use proto_types::{Fut, Position};
-use server_core::ports::{Commit, CommitError, Durable, Ledger};
+use proto_types::{Fut, Position, SpiffeId};
+use server_core::ports::{Commit, CommitError, Durable, Guard, Ledger};
 use server_daemon::Decorators;
 use std::sync::Arc;
 use testkit::{poll, postgres::PostgresFixture};
@@ -85,6 +85,44 @@ async fn an_end_that_was_never_written_is_found() {
     // The unit that ended the task would have ended its lease: both are forgotten.
     assert_eq!(violations.of(Rule::EndWithoutRecord).count(), 1, "{violations}");
     server.running.stop().await;
+}
+
+/// Takes join tokens without looking whether they were there: a delete whose row count nobody reads.
+struct Careless(Arc<dyn Ledger>);
+
+impl Ledger for Careless {
+    fn commit(&self, unit: Commit) -> Fut<'_, Result<Durable, CommitError>> {
+        let (guards, writes, records) = unit.into_parts();
+        let mut records = records.into_iter();
+        let mut unit = Commit::of(records.next().expect("a unit has a record"));
+        unit = records.fold(unit, Commit::also);
+        unit = guards.into_iter().filter(|g| !matches!(g, Guard::JoinToken(_))).fold(unit, Commit::when);
+        self.0.commit(writes.into_iter().fold(unit, Commit::put))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_join_token_that_was_deleted_without_a_row_count_is_found() {
+    let pg = PostgresFixture::start().await;
+    let attested_twice = async |decorators| {
+        let world = World::new(&pg);
+        let server = Local::start(&world, decorators).await;
+        Agent::attest(&server.hello).await.expect("the first one attests");
+        // Another node may hold the same token; what makes it worth nothing is the commit alone.
+        server.running.service.node_evict(&only_node(&server), None).await.expect("the node is forgotten");
+        let again = Agent::attest(&server.hello).await.is_ok();
+        let (_, violations) = verdict(&world, &server.hello.admin).await;
+        server.running.stop().await;
+        (again, violations.of(Rule::TokenSpentTwice).count())
+    };
+    let careless = |inner| -> Arc<dyn Ledger> { Arc::new(Careless(inner)) };
+    let planted = Decorators { ledger: Some(Box::new(careless)), ..Decorators::default() };
+    assert_eq!(attested_twice(planted).await, (true, 1));
+    assert_eq!(attested_twice(Decorators::default()).await, (false, 0));
+}
+
+fn only_node(server: &Local) -> SpiffeId {
+    server.running.service.read(|s| s.nodes.keys().next().cloned()).expect("one node")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -157,6 +157,12 @@ impl Target for PacedTarget {
             Ok(issued)
         })
     }
+    fn mint<'a>(&'a self, request: &'a IssueRequest) -> Fut<'a, Result<Issued, IssueError>> {
+        self.inner.mint(request)
+    }
+    fn audiences(&self) -> Vec<String> {
+        self.inner.audiences()
+    }
     fn revoke<'a>(&'a self, lease: &'a Lease) -> Fut<'a, Result<Revoked, RevokeError>> {
         self.inner.revoke(lease)
     }

@@ -32,13 +32,18 @@ async fn exists(admin: &Mutex<PgConnection>, name: &str) -> bool {
     question.fetch_one(&mut *admin.lock().await).await.expect("the target answers")
 }
 
-/// Lets time pass as it does outside, and skips a minute every two seconds: a scan comes soon, and a target on a busy
-/// machine still has a real answer's time to answer in.
+/// Lets time pass as it does outside, and skips a minute every two seconds, six in each wait: a scan comes soon, a target
+/// on a busy machine still has a real answer's time to answer in, and the task that goes on never comes to its own end.
 async fn as_time_passes<F: Future<Output = bool>>(clock: &FakeClock, what: &str, condition: impl Fn() -> F) {
-    let mut looks = 0_u32;
-    poll::until(what, 3 * REST, || {
-        looks += 1;
-        clock.advance(if looks.is_multiple_of(200) { Duration::from_secs(60) } else { Duration::from_millis(10) });
+    let (mut last, mut skipped, mut skips) = (SystemClock.now(), SystemClock.now(), 0);
+    poll::until(what, 6 * REST, || {
+        let now = SystemClock.now();
+        clock.advance(now.since(last));
+        last = now;
+        if skips < 6 && now.since(skipped) >= Duration::from_secs(2) {
+            (skipped, skips) = (now, skips + 1);
+            clock.advance(Duration::from_secs(60));
+        }
         condition()
     })
     .await;

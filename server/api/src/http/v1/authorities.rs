@@ -30,7 +30,7 @@ fn key_use(text: &str) -> Result<KeyUse, Problem> {
     // The command line says `jwt` for what the standard calls `jwt-svid`.
     let wanted = if text == "jwt" { "jwt-svid" } else { text };
     let found = KeyUse::ALL.into_iter().find(|u| u.as_str() == wanted);
-    found.ok_or_else(|| Problem::invalid("a key's use is x509, jwt-svid, oauth or journal"))
+    found.ok_or_else(|| Problem::invalid("a key's use is x509, jwt-svid, oauth, journal or ssh"))
 }
 
 async fn list(State(api): State<Api>, Params(which): Params<Which>) -> Result<Json<Value>, Problem> {

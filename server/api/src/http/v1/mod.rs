@@ -1,6 +1,8 @@
 //! `/v1`: what operators, frameworks and the console read and do, as JSON. The same shapes as the command line prints.
 
 mod authorities;
+mod explain;
+mod holds;
 mod journal;
 mod leases;
 mod policies;
@@ -29,8 +31,10 @@ pub(crate) fn router(api: Api) -> Router {
         .merge(server::routes())
         .merge(tasks::routes())
         .merge(leases::routes())
+        .merge(holds::routes())
         .merge(targets::routes())
         .merge(policies::routes())
+        .merge(explain::routes())
         .merge(journal::routes())
         .merge(authorities::routes());
     routes.layer(middleware::from_fn_with_state(api.clone(), gate)).with_state(api)

@@ -80,6 +80,7 @@ const EVENTS: &[Line] = &[
     ("server.stopped", Lifecycle, is::STOP, Info, Outcome),
     ("node.attested", Auth, is::LOGON, Info, Outcome),
     ("node.renewed", Auth, is::TICKET, Info, Outcome),
+    ("node.updated", Entity, is::UPDATE, Info, Outcome),
     ("node.evicted", Entity, is::DELETE, Low, Outcome),
     ("node.banned", Entity, is::DISABLE, Medium, Outcome),
     ("join_token.created", Entity, is::CREATE, Low, Outcome),
@@ -110,20 +111,11 @@ const EVENTS: &[Line] = &[
     ("target.deleted", Entity, is::DELETE, Medium, Outcome),
     ("policy.applied", Entity, is::UPDATE, Medium, Outcome),
     ("policy.deleted", Entity, is::DELETE, Medium, Outcome),
+    ("hold.created", Entity, is::CREATE, Medium, Outcome),
+    ("hold.released", Entity, is::DELETE, Medium, Outcome),
     ("bundle.changed", Entity, is::UPDATE, Low, Outcome),
     ("access.denied", Api, is::OTHER, Medium, Failure),
-    ("journal.pruned", Entity, is::DELETE, Low, Outcome),
 ];
-
-/// How a syslog numbers the severity of a record of this kind (RFC 5424 section 6.2.1).
-pub fn syslog_severity(kind: &str) -> u8 {
-    match event(kind).severity {
-        Severity::Informational => 6,
-        Severity::Low => 5,
-        Severity::Medium => 4,
-        Severity::High => 3,
-    }
-}
 
 /// The event that a record of this kind is.
 pub fn event(kind: &str) -> Event {

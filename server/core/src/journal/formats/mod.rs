@@ -8,8 +8,6 @@ mod cef;
 mod classes;
 mod ocsf;
 
-pub use classes::syslog_severity;
-
 use super::tree::Hash;
 use proto_types::{Position, Record};
 use serde_json::{Map, Value, json};
@@ -45,22 +43,6 @@ impl Format {
             Self::Ocsf => ocsf::event(seen).to_string(),
             Self::Cef => cef::line(seen),
         }
-    }
-    /// [`Self::line`] of at most `max` bytes: from a record that is longer, first `detail` and then the private values
-    /// are left out; the position and the leaf say where the whole stands.
-    pub fn line_within(self, seen: &Seen<'_>, max: usize) -> String {
-        let whole = self.line(seen);
-        if whole.len() <= max {
-            return whole;
-        }
-        let bytes = seen.record.detail.to_string().len();
-        let mut record = seen.record.clone().detail(json!({ "omitted_bytes": bytes }));
-        let shorter = self.line(&Seen { record: &record, ..*seen });
-        if shorter.len() <= max {
-            return shorter;
-        }
-        (record.user, record.intent, record.decision) = (None, None, None);
-        self.line(&Seen { record: &record, ..*seen })
     }
 }
 
@@ -167,20 +149,6 @@ mod tests {
         for format in Format::ALL {
             let line = format.line(&seen(&record));
             assert!(!line.contains(['\n', '\r']), "{}: {line}", format.name());
-        }
-    }
-
-    #[test]
-    fn what_is_too_long_loses_its_detail_and_what_fits_keeps_it() {
-        let record = full().detail(json!({ "text": "x".repeat(5_000) }));
-        for format in Format::ALL {
-            let whole = format.line(&seen(&record)).len();
-            assert_eq!(format.line_within(&seen(&record), whole).len(), whole);
-            let short = format.line_within(&seen(&record), whole - 1);
-            let names_the_rest = short.contains("omitted_bytes");
-            assert!(names_the_rest && short.len() < whole, "{}: {short}", format.name());
-            assert!(short.contains("nightly"), "the intent still fits");
-            assert!(!format.line_within(&seen(&record), 100).contains("nightly"));
         }
     }
 

@@ -1,0 +1,12 @@
+//! The server's APIs from outside: a whole server on its sockets, on a clock of the test's, called by every class of caller.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
+
+mod agents;
+mod bad_entries;
+mod bundles;
+mod denials;
+mod entries;
+mod exports;
+mod lists;
+mod wire;
+mod world;
