@@ -14,7 +14,7 @@ use tokio::{
 };
 
 /// The status and the body of one GET on the admin socket.
-async fn get(world: &World, path: &str) -> (u16, String) {
+pub async fn get(world: &World, path: &str) -> (u16, String) {
     let mut stream = UnixStream::connect(&world.server.addresses.admin_socket).await.unwrap();
     // Of the older version, in which a body has no framing of its own.
     stream.write_all(format!("GET {path} HTTP/1.0\r\nhost: errand\r\n\r\n").as_bytes()).await.unwrap();

@@ -8,5 +8,6 @@ mod denials;
 mod entries;
 mod exports;
 mod lists;
+mod sinks;
 mod wire;
 mod world;
