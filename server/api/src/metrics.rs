@@ -18,6 +18,11 @@ struct State {
     state: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SinkName {
+    sink: String,
+}
+
 /// The server's own registry: several servers in one process do not share one.
 pub struct Metrics {
     registry: Mutex<Registry>,
@@ -29,6 +34,8 @@ pub struct Metrics {
     entries: Gauge,
     nodes: Gauge,
     live_tasks: Gauge,
+    sink_behind: Family<SinkName, Gauge>,
+    sink_failing: Family<SinkName, Gauge>,
 }
 
 impl Default for Metrics {
@@ -38,6 +45,9 @@ impl Default for Metrics {
         let (tasks, refused) = (Counter::default(), Counter::default());
         let leases = Family::<State, Gauge>::default();
         let (entries, nodes, live_tasks) = (Gauge::default(), Gauge::default(), Gauge::default());
+        let (sink_behind, sink_failing) = (Family::<SinkName, Gauge>::default(), Family::<SinkName, Gauge>::default());
+        registry.register("journal_sink_behind", "Records a sink has not taken yet", sink_behind.clone());
+        registry.register("journal_sink_failing", "1 while a sink does not take records", sink_failing.clone());
         registry.register("issue_svids", "SVIDs released, by kind", issued.clone());
         registry.register("task_started", "Tasks started", tasks.clone());
         registry.register("exchange_answers", "Token exchanges answered, by outcome", exchanges.clone());
@@ -46,7 +56,19 @@ impl Default for Metrics {
         registry.register("entry_count", "Registration entries", entries.clone());
         registry.register("node_count", "Attested nodes", nodes.clone());
         registry.register("task_live", "Tasks that have not ended", live_tasks.clone());
-        Self { registry: Mutex::new(registry), issued, tasks, exchanges, refused, leases, entries, nodes, live_tasks }
+        Self {
+            registry: Mutex::new(registry),
+            issued,
+            tasks,
+            exchanges,
+            refused,
+            leases,
+            entries,
+            nodes,
+            live_tasks,
+            sink_behind,
+            sink_failing,
+        }
     }
 }
 
@@ -76,6 +98,11 @@ impl Metrics {
                 self.leases.get_or_create(&State { state: state.as_str() }).set(n as i64);
             }
         });
+        for view in service.sink_views() {
+            let sink = SinkName { sink: view.name };
+            self.sink_behind.get_or_create(&sink).set(i64::try_from(view.behind).unwrap_or(i64::MAX));
+            self.sink_failing.get_or_create(&sink).set(i64::from(view.failing_since.is_some()));
+        }
         let mut out = String::new();
         let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         // Writing into a String cannot fail.

@@ -1,11 +1,12 @@
 //! The server's configuration file: TOML, unknown keys are errors, all problems at once.
 //!
 //! Each section is parsed by the component that owns it: `[authority]` by the keys, `[[target]]` by the registry of
-//! kinds, `[[node_attestor]]` by its method. This file knows the house's own sections only.
+//! kinds, `[[node_attestor]]` by its method, `[[journal.sink]]` by the sinks. This file knows the house's own sections only.
 
 use proto_types::{TargetDoc, TrustDomain, id::parse_trust_domain, time::duration_option};
 use serde::Deserialize;
 use server_authority::AuthorityConfig;
+use server_sinks::SinkConfig;
 use std::{
     collections::HashMap,
     fmt,
@@ -71,6 +72,8 @@ pub struct ServerConfig {
     pub policies: Vec<(String, PathBuf)>,
     /// Where applied targets may name files.
     pub secrets_dir: Option<PathBuf>,
+    /// Where the journal goes besides the store.
+    pub sinks: Vec<SinkConfig>,
 }
 
 #[derive(Deserialize)]
@@ -97,6 +100,8 @@ struct File {
     policy: PolicySection,
     #[serde(default)]
     telemetry: TelemetrySection,
+    #[serde(default)]
+    journal: JournalSection,
 }
 
 #[derive(Deserialize)]
@@ -160,6 +165,13 @@ struct TelemetrySection {
     metrics_listen: Option<SocketAddr>,
 }
 
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct JournalSection {
+    #[serde(default)]
+    sink: Vec<Table>,
+}
+
 impl ServerConfig {
     /// Reads a file. A directory, a FIFO or a device is refused before it is read.
     pub fn load(path: &Path) -> Result<Self, Vec<ConfigProblem>> {
@@ -218,6 +230,8 @@ impl ServerConfig {
             Vec::new()
         });
         let policies = policies(&mut wrong, file.policy.files);
+        let own = [Some(&file.server.data_dir), Some(&store_path), kek_file.as_ref()];
+        let sinks = sinks(&mut wrong, file.journal.sink, &own);
         let at = |given: Option<SocketAddr>, port: u16| given.unwrap_or(SocketAddr::from(([0, 0, 0, 0], port)));
         let listen = Listen {
             admin_socket: file.admin.socket.unwrap_or_else(|| "/run/errand/server.sock".into()),
@@ -247,6 +261,7 @@ impl ServerConfig {
                 targets,
                 policies,
                 secrets_dir: Some(file.targets.secrets_dir.unwrap_or_else(|| "/etc/errand/secrets".into())),
+                sinks,
             }),
             _ => Err(wrong),
         }
@@ -332,6 +347,22 @@ fn policies(wrong: &mut Vec<ConfigProblem>, files: Vec<PathBuf>) -> Vec<(String,
     out
 }
 
+/// `own`: where the server keeps what nobody else may write to.
+fn sinks(wrong: &mut Vec<ConfigProblem>, tables: Vec<Table>, own: &[Option<&PathBuf>]) -> Vec<SinkConfig> {
+    let sinks = server_sinks::read(tables).unwrap_or_else(|problems| {
+        wrong.extend(problems.into_iter().map(|p| problem(format!("[[journal.sink]] {}", p.at), p.what)));
+        Vec::new()
+    });
+    for sink in &sinks {
+        let inside = |path: &Path| own.iter().flatten().any(|own| !own.as_os_str().is_empty() && path.starts_with(own));
+        if sink.place.file().is_some_and(inside) {
+            let what = "`path` lies in data_dir, or is the store or the key-encryption key; write it elsewhere";
+            wrong.push(problem(format!("[[journal.sink]] {}", sink.name), what));
+        }
+    }
+    sinks
+}
+
 fn distinct(wrong: &mut Vec<ConfigProblem>, l: &Listen) {
     let all = [
         ("grpc", l.grpc),
@@ -377,6 +408,23 @@ mod tests {
         for place in ["[server] trust_domain", "[authority] kek_file", "[http] issuer", "[[node_attestor]] kind"] {
             assert!(places.contains(&place), "{place} in {places:?}");
         }
+    }
+
+    #[test]
+    fn a_sink_writes_elsewhere_than_into_the_servers_own_files() {
+        let home = tempfile::tempdir().unwrap();
+        let at = home.path().display().to_string();
+        std::fs::create_dir(home.path().join("data")).unwrap();
+        let good = GOOD.replace("/var/lib/errand/server", &format!("{at}/data")).replace("/etc/errand", &at);
+        let with = |path: &str| {
+            ServerConfig::parse(&format!("{good}\n[[journal.sink]]\nkind = \"file\"\npath = \"{at}/{path}\"\n"))
+        };
+        assert_eq!(with("journal.jsonl").unwrap().sinks.len(), 1);
+        for bad in ["data/errand.db", "data/journal.jsonl", "kek", "absent/journal.jsonl"] {
+            let problems = with(bad).unwrap_err();
+            assert_eq!(problems[0].at, "[[journal.sink]] file", "{bad}: {problems:?}");
+        }
+        assert!(ServerConfig::parse(&format!("{GOOD}\n[journal]\nsinks = 1\n")).is_err());
     }
 
     #[test]

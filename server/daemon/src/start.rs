@@ -22,9 +22,10 @@ use server_api::{
     tls::{self, Clients},
 };
 use server_authority::{Kek, KekError, Keyring, KeyringError, Realm};
-use server_core::ports::{Archive, Commit, KindContext, Ledger, ReadError, Snapshots, Target};
+use server_core::ports::{Archive, Commit, KindContext, Ledger, ReadError, SinkError, Snapshots, Target};
 use server_policy::CedarCompiler;
-use server_service::{Ports, Service, ServiceError, Settings};
+use server_service::{Outlet, Ports, Service, ServiceError, Settings};
+use server_sinks::SinkConfig;
 use server_store::{OpenError, OpenOptions, SqliteStore};
 use server_targets::Registry;
 use std::{
@@ -73,6 +74,8 @@ pub enum StartError {
     Tls(#[from] rustls::Error),
     #[error("cannot listen on {what}: {source}")]
     Listen { what: String, source: std::io::Error },
+    #[error("[[journal.sink]] {name}: {source}")]
+    Sink { name: String, source: SinkError },
     #[error(transparent)]
     Service(#[from] ServiceError),
 }
@@ -152,6 +155,7 @@ impl Server {
             workers: TaskTracker::new(),
         };
         running.work(&rotator);
+        running.forward(&config).await?;
         declare(&config, &service).await?;
         running.serve(bound, &api, &config, identity, keyring, provider)?;
         let started = Record::new(machine.clock.now(), "server.started")
@@ -240,6 +244,7 @@ fn ports(
         feed: store.clone(),
         snapshots: store.clone(),
         archive: store.clone(),
+        outlets: store.clone(),
         minter: keyring.clone(),
         authorities: keyring.clone(),
         policies: Arc::new(CedarCompiler::default()),
@@ -401,6 +406,19 @@ impl Running {
                 }
             }
         });
+    }
+
+    /// The journal's ways out, each on its own.
+    async fn forward(&self, config: &ServerConfig) -> Result<(), StartError> {
+        let open = |c: &SinkConfig| match c.place.open() {
+            Ok(sink) => Ok(Outlet { name: c.name.clone(), kind: c.kind, timeout: c.timeout, sink }),
+            Err(source) => Err(StartError::Sink { name: c.name.clone(), source }),
+        };
+        let outlets = config.sinks.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        for forwarder in self.service.attach_sinks(outlets).await? {
+            self.workers.spawn(forwarder.run(self.working.clone()));
+        }
+        Ok(())
     }
 
     fn every<F: Future<Output = ()> + Send>(&self, pause: Duration, job: impl Fn() -> F + Send + 'static) {

@@ -19,6 +19,7 @@ mod policies;
 mod reconcile;
 mod register;
 mod settings;
+mod sinks;
 mod state;
 mod targets;
 mod tasks;
@@ -35,6 +36,7 @@ pub use leases::Who;
 pub use node_view::{NodeUpdate, NodeWatch};
 pub use register::Created;
 pub use settings::Settings;
+pub use sinks::{Forwarder, Outlet, SinkView};
 pub use state::{State, TargetEntry};
 pub use targets::{AppliedTarget, TargetText};
 pub use tasks::{NewTask, StartedTask};
@@ -42,7 +44,7 @@ pub use tasks::{NewTask, StartedTask};
 use arc_swap::ArcSwap;
 use proto_types::{Clock, Entropy, KeyUse, Position, SpiffeId, TargetDoc, Timestamp};
 use server_core::ports::{
-    Archive, Authorities, Commit, Durable, Feed, Ledger, Minter, PolicyCompiler, Snapshots, StoreMeta, Target,
+    Archive, Authorities, Commit, Durable, Feed, Ledger, Minter, Outlets, PolicyCompiler, Snapshots, StoreMeta, Target,
     TargetProblem,
 };
 use std::{
@@ -64,6 +66,7 @@ pub struct Ports {
     pub feed: Arc<dyn Feed>,
     pub snapshots: Arc<dyn Snapshots>,
     pub archive: Arc<dyn Archive>,
+    pub outlets: Arc<dyn Outlets>,
     pub minter: Arc<dyn Minter>,
     pub authorities: Arc<dyn Authorities>,
     pub policies: Arc<dyn PolicyCompiler>,
@@ -110,6 +113,7 @@ struct Inner {
     adopting: Mutex<HashSet<SpiffeId>>,
     /// One policy document after another: each is compiled with all that are in force.
     applying: tokio::sync::Mutex<()>,
+    sinks: Mutex<Vec<Arc<sinks::Progress>>>,
 }
 
 impl Service {
@@ -134,6 +138,7 @@ impl Service {
                 refusals: governor::RateLimiter::keyed(REFUSALS),
                 adopting: Mutex::default(),
                 applying: tokio::sync::Mutex::default(),
+                sinks: Mutex::default(),
                 ports,
             }),
         })

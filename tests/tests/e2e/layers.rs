@@ -13,6 +13,7 @@ const LAYERS: [&[&str]; 6] = [
         "server-authority",
         "server-policy",
         "server-targets",
+        "server-sinks",
         "agent-workload",
         "proto-attest",
     ],

@@ -61,7 +61,7 @@ fn next(input: &mut impl BufRead, line: &mut String) -> std::io::Result<bool> {
 
 fn start(first: &str) -> Result<ExportVerifier> {
     ExportVerifier::new(first.trim_end())
-        .map_err(|e| CliError::failed(e).hint("make one with `errand journal export > FILE`"))
+        .map_err(|e| CliError::failed(e).hint("make a whole one with `errand journal export > FILE`"))
 }
 
 fn tell(verifier: ExportVerifier, ctx: &Ctx) -> Result<i32> {

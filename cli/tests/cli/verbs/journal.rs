@@ -3,7 +3,7 @@
 use super::{admin::Fake, run};
 use proto_types::{Entropy, Position, Record, Timestamp};
 use server_core::{
-    journal::{ExportHeader, Frontier, encode, export_header, export_line},
+    journal::{ExportHeader, Frontier, encode, export_header, export_line, selection_header},
     ports::{StoredRecord, TreeRoot},
 };
 use std::path::PathBuf;
@@ -68,6 +68,36 @@ fn what_is_no_export_is_said_to_be_none() {
     let ran = run(home.path(), &["journal", "verify", "--file", path.to_str().unwrap()]);
     assert_eq!(ran.status, 1);
     assert!(ran.stderr.contains("not a journal export"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_selection_is_refused_with_the_sentence_of_its_first_line() {
+    let home = tempfile::tempdir().unwrap();
+    let root = TreeRoot { size: 5, root: [7; 32] };
+    let mut lines = export(5);
+    lines[0] = selection_header(&ExportHeader { store_id: "k3m9x".into(), root });
+    let note = serde_json::from_str::<serde_json::Value>(&lines[0]).unwrap()["note"].as_str().unwrap().to_string();
+    let path = file(&home, &lines);
+    let ran = run(home.path(), &["journal", "verify", "--file", path.to_str().unwrap()]);
+    assert_eq!((ran.status, ran.stdout.as_str()), (1, ""));
+    assert!(note.contains("completeness is not claimed") && ran.stderr.contains(&note), "{}", ran.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_asks_the_server_for_what_was_named_and_for_nothing_else() {
+    let fake = Fake::start().await;
+    fake.run(&["journal", "export"]).ok();
+    fake.run(&["journal", "export", "--format", "jsonl", "--user", "kim@example.org"]).ok();
+    fake.run(&["journal", "export", "--format", "cef", "--target", "orders-db", "--to", "2026-11-21T08:00:00Z"]).ok();
+    assert_eq!(
+        fake.asked(),
+        [
+            "GET /v1/journal/export",
+            "GET /v1/journal/export?user=kim%40example.org",
+            "GET /v1/journal/export?target=orders-db&to=2026-11-21T08%3A00%3A00Z&format=cef",
+        ]
+    );
+    assert_eq!(fake.run(&["journal", "export", "--format", "xml"]).status, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,10 @@ use serde::{Deserialize, Serialize};
 
 const FORMAT: u64 = 1;
 
+/// What the first line of a selection says, and whoever is asked to verify one.
+const UNPROVEN: &str = "this is a selection of records: completeness is not claimed, and nothing in it is proven; \
+                        compare its leaves with those of a whole export";
+
 /// The first line: which store, and the root the lines must come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportHeader {
@@ -27,6 +31,8 @@ pub enum ExportError {
     Header(String),
     #[error("the export has format {0}, this program reads format {FORMAT}; use a newer one")]
     Format(u64),
+    #[error("{UNPROVEN}")]
+    Selection,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -35,6 +41,16 @@ struct HeaderLine {
     store_id: String,
     size: u64,
     root: String,
+}
+
+/// The first line of a selection: another key than a whole export's, so that none is taken for the other.
+#[derive(Serialize, Deserialize)]
+struct SelectionLine {
+    errand_journal_selection: u64,
+    store_id: String,
+    size: u64,
+    root: String,
+    note: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -64,6 +80,18 @@ pub fn export_header(header: &ExportHeader) -> String {
         store_id: header.store_id.clone(),
         size: header.root.size,
         root: hex::encode(header.root.root),
+    })
+}
+
+/// The first line of an export that leaves records out, without a line end. It names the root of the whole journal that
+/// was read, and claims nothing for its lines.
+pub fn selection_header(header: &ExportHeader) -> String {
+    line_of(&SelectionLine {
+        errand_journal_selection: FORMAT,
+        store_id: header.store_id.clone(),
+        size: header.root.size,
+        root: hex::encode(header.root.root),
+        note: UNPROVEN.into(),
     })
 }
 
@@ -102,6 +130,9 @@ pub fn parse_line(line: &str) -> Result<StoredRecord, String> {
 }
 
 fn parse_header(line: &str) -> Result<ExportHeader, ExportError> {
+    if serde_json::from_str::<SelectionLine>(line).is_ok() {
+        return Err(ExportError::Selection);
+    }
     let line: HeaderLine =
         serde_json::from_str(line).map_err(|e| ExportError::Header(format!("cannot be read: {e}")))?;
     if line.errand_journal_export != FORMAT {
@@ -211,6 +242,20 @@ mod tests {
         let mut added = export(6);
         added[0] = export(5).remove(0);
         assert_eq!(at(added), 5);
+    }
+
+    #[test]
+    fn a_selection_says_that_it_proves_nothing_and_is_not_verified() {
+        let whole = export(5);
+        let header = parse_header(&whole[0]).unwrap();
+        let selection = selection_header(&header);
+        assert!(selection.contains("completeness is not claimed") && selection.contains("\"size\":5"), "{selection}");
+        assert_eq!(verify_export([&selection, &whole[2]]), Err(ExportError::Selection));
+        // All the lines of the journal under that header prove no more.
+        let mut dressed = whole.clone();
+        dressed[0] = selection;
+        assert_eq!(verify_export(dressed), Err(ExportError::Selection));
+        assert!(matches!(verify_export(whole), Ok(Verdict::Ok { size: 5, .. })));
     }
 
     #[test]

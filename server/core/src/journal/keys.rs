@@ -3,6 +3,7 @@
 //! Users are not among them: a key would outlive the erasure of the value, so a store looks for users in the values
 //! that stand beside the bodies.
 
+use crate::ports::Filter;
 use proto_types::Record;
 use serde_json::Value;
 
@@ -32,10 +33,72 @@ pub fn credential_keys(text: &str) -> [String; 2] {
     [format!("cred:{text}"), format!("name:{text}")]
 }
 
+/// The keys that a record must have all of, to be what a filter asks for; the most telling one first.
+pub fn asked_keys(filter: &Filter) -> Vec<String> {
+    let key = |what: &str, value: Option<&str>| value.map(|v| format!("{what}:{v}"));
+    let task = filter.task.map(|t| t.to_string());
+    let keys = [
+        key("task", task.as_deref()),
+        key("target", filter.target.as_deref()),
+        key("workload", filter.workload.as_deref()),
+        key("node", filter.node.as_deref()),
+        key("kind", filter.kind.as_deref()),
+    ];
+    keys.into_iter().flatten().collect()
+}
+
+/// Whether a record is what a filter asks for: the same answer as a search in a store.
+pub fn admits(filter: &Filter, record: &Record) -> bool {
+    let has = keys(record);
+    let credential = filter.credential.as_deref().map(credential_keys);
+    asked_keys(filter).iter().all(|key| has.contains(key))
+        && credential.is_none_or(|either| either.iter().any(|key| has.contains(key)))
+        && (filter.user.is_none() || filter.user == record.user)
+        && filter.from.is_none_or(|from| record.time >= from)
+        && filter.to.is_none_or(|to| record.time <= to)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::journal::canonical::tests::full;
+
+    #[test]
+    fn a_filter_admits_what_fits_all_of_it_and_nothing_that_differs_in_one_thing() {
+        let record = full();
+        let asked = Filter {
+            from: Some(record.time),
+            to: Some(record.time),
+            kind: Some("lease.handed".into()),
+            workload: record.workload.clone(),
+            user: record.user.clone(),
+            target: record.target.clone(),
+            task: record.task_id,
+            node: record.node.clone(),
+            credential: Some("errand_abcde_x".into()),
+            live: None,
+        };
+        assert!(admits(&asked, &record) && admits(&Filter::default(), &record));
+        let minute = std::time::Duration::from_secs(60);
+        let other = || Some("other".to_string());
+        let changes: [fn(&mut Filter, Option<String>); 6] = [
+            |f, other| f.kind = other,
+            |f, other| f.workload = other,
+            |f, other| f.user = other,
+            |f, other| f.target = other,
+            |f, other| f.node = other,
+            |f, other| f.credential = other,
+        ];
+        for (i, change) in changes.iter().enumerate() {
+            let mut filter = asked.clone();
+            change(&mut filter, other());
+            assert!(!admits(&filter, &record), "{i}");
+        }
+        let task = Some("018f2f0c-8f6b-7c3e-8a52-000000000000".parse().unwrap());
+        assert!(!admits(&Filter { task, ..asked.clone() }, &record));
+        assert!(!admits(&Filter { from: Some(record.time.plus(minute)), ..asked.clone() }, &record));
+        assert!(!admits(&Filter { to: Some(record.time.minus(minute)), ..asked }, &record));
+    }
 
     #[test]
     fn a_lease_is_found_by_the_serial_its_target_logs() {

@@ -50,6 +50,11 @@ pub fn is_kind(kind: &str) -> bool {
     KINDS.iter().any(|(known, _)| *known == kind)
 }
 
+/// What a record of this kind says, in one line; the kind itself when a newer program wrote it.
+pub fn meaning(kind: &str) -> &str {
+    KINDS.iter().find(|(known, _)| *known == kind).map_or(kind, |(_, meaning)| meaning)
+}
+
 /// The page `docs/journal.md`.
 pub fn kinds_page() -> String {
     let mut page = String::from(

@@ -5,6 +5,7 @@
 
 mod canonical;
 mod export;
+mod formats;
 mod keys;
 mod kinds;
 mod proof;
@@ -12,8 +13,11 @@ mod tree;
 mod verify;
 
 pub use canonical::{Encoded, JournalError, MAX_BODY, Private, VERSION, decode, encode};
-pub use export::{ExportError, ExportHeader, ExportVerifier, export_header, export_line, parse_line, verify_export};
-pub use keys::{credential_keys, keys};
+pub use export::{
+    ExportError, ExportHeader, ExportVerifier, export_header, export_line, parse_line, selection_header, verify_export,
+};
+pub use formats::{Format, Seen, plain};
+pub use keys::{admits, asked_keys, credential_keys, keys};
 pub use kinds::{KINDS, is_kind, kinds_page};
 pub use proof::{prove_consistency, prove_inclusion, verify_consistency, verify_inclusion};
 pub use tree::{Frontier, Hash, empty_root, leaf_hash, node_hash};

@@ -6,10 +6,12 @@
 mod authority;
 mod ledger;
 mod policy;
+mod sink;
 mod target;
 
 pub use authority::*;
 pub use ledger::*;
 pub use policy::*;
 pub use proto_types::Fut;
+pub use sink::*;
 pub use target::*;

@@ -6,6 +6,8 @@ mod bad_entries;
 mod bundles;
 mod denials;
 mod entries;
+mod exports;
 mod lists;
+mod sinks;
 mod wire;
 mod world;

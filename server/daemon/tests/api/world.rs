@@ -37,7 +37,7 @@ pub const NOW: Timestamp = Timestamp::from_secs(1_795_000_000);
 pub const SOON: Duration = Duration::from_secs(15);
 
 pub struct World {
-    _dir: TempDir,
+    dir: TempDir,
     pub clock: FakeClock,
     pub server: Running,
 }
@@ -105,20 +105,41 @@ impl World {
     /// A server whose only operator has this uid.
     pub async fn with_operator(uid: u32) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("data")).unwrap();
+        Self::in_dir(dir, uid, "", FakeClock::at(NOW)).await
+    }
+
+    /// A server with more in its configuration, `DIR` being its directory.
+    pub async fn configured(more: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("data")).unwrap();
+        Self::in_dir(dir, nix::unistd::geteuid().as_raw(), more, FakeClock::at(NOW)).await
+    }
+
+    /// Stops in good order and starts again on the same store.
+    pub async fn again(self, more: &str) -> Self {
+        self.server.stop().await;
+        Self::in_dir(self.dir, nix::unistd::geteuid().as_raw(), more, self.clock).await
+    }
+
+    pub fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    async fn in_dir(dir: TempDir, uid: u32, more: &str, clock: FakeClock) -> Self {
         let at = dir.path().display();
+        let more = more.replace("DIR", &at.to_string());
         let any = "listen = \"127.0.0.1:0\"";
         let text = format!(
             "[server]\ntrust_domain = \"{TD}\"\ndata_dir = \"{at}/data\"\n\
              [admin]\nsocket = \"{at}/server.sock\"\noperators = {{ \"{uid}\" = \"kim\" }}\n\
              [authority]\nkek_file = \"{at}/kek\"\n[grpc]\n{any}\n[http]\nissuer = \"https://errand.example.org\"\n{any}\n\
-             [http.mtls]\n{any}\n[http.public]\n{any}\n[telemetry]\nmetrics_listen = \"127.0.0.1:0\"\n"
+             [http.mtls]\n{any}\n[http.public]\n{any}\n[telemetry]\nmetrics_listen = \"127.0.0.1:0\"\n{more}"
         );
-        std::fs::create_dir(dir.path().join("data")).unwrap();
         let config = ServerConfig::parse(&text).unwrap_or_else(|problems| panic!("{problems:?}"));
-        let clock = FakeClock::at(NOW);
         let machine = Machine { clock: Arc::new(clock.clone()), entropy: Arc::new(OsEntropy) };
         let server = Server::start_with(config, machine, Decorators::default()).await.unwrap();
-        Self { _dir: dir, clock, server }
+        Self { dir, clock, server }
     }
 
     /// Records there are.

@@ -7,6 +7,7 @@ mod error;
 mod feed;
 mod guard;
 mod open;
+mod outlets;
 mod pool;
 mod rows;
 mod schema;

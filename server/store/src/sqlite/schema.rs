@@ -7,8 +7,11 @@ use rusqlite::Connection;
 /// "ERRD": tells a store from other SQLite files.
 pub const APPLICATION_ID: i64 = 0x4552_5244;
 
-const MIGRATIONS: &[&str] =
-    &[include_str!("../../migrations/sqlite/0001_first.sql"), include_str!("../../migrations/sqlite/0002_holds.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/sqlite/0001_first.sql"),
+    include_str!("../../migrations/sqlite/0002_holds.sql"),
+    include_str!("../../migrations/sqlite/0003_sink_cursors.sql"),
+];
 
 /// The schema this program writes (`PRAGMA user_version`).
 pub fn known() -> i64 {

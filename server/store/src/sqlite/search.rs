@@ -55,19 +55,8 @@ pub fn search(
 
 /// The most telling key drives, the others are looked up record by record.
 fn build(filter: &Filter, low: u64, high: u64, max: u32) -> Query {
-    let key = |what: &str, value: Option<String>| value.map(|v| format!("{what}:{v}"));
-    let keys: Vec<String> = [
-        key("task", filter.task.map(|t| t.to_string())),
-        key("target", filter.target.clone()),
-        key("workload", filter.workload.clone()),
-        key("node", filter.node.clone()),
-        key("kind", filter.kind.clone()),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
     let mut query = Query::new("SELECT j.position, j.body FROM ");
-    let mut keys = keys.into_iter();
+    let mut keys = journal::asked_keys(filter).into_iter();
     match keys.next() {
         Some(first) => {
             query.with("journal_key k CROSS JOIN journal j ON j.position = k.position WHERE k.key = ?", first);

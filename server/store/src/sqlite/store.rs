@@ -5,6 +5,7 @@ use super::{
     error::OpenError,
     feed::{self, Shared},
     open::{self, OpenOptions},
+    outlets,
     pool::Pool,
     search, snapshot,
     tree::{self, Tree},
@@ -15,8 +16,8 @@ use proto_types::{Clock, CredentialName, Entropy, Fut, JoinToken, Lease, LeaseId
 use server_core::{
     journal,
     ports::{
-        Archive, Commit, CommitError, Durable, Feed, Filter, Ledger, ReadError, Snapshot, Snapshots, StoreMeta,
-        StoredRecord, TreeRoot,
+        Archive, Commit, CommitError, Durable, Feed, Filter, Ledger, Outlets, ReadError, Snapshot, Snapshots,
+        StoreMeta, StoredRecord, TreeRoot,
     },
 };
 use std::{fs::File, path::Path, sync::Arc, thread::JoinHandle, time::Duration};
@@ -230,5 +231,15 @@ impl Archive for SqliteStore {
     fn lease_named(&self, target: &str, name: &CredentialName) -> Fut<'_, Result<Option<Lease>, ReadError>> {
         let (target, name) = (target.to_string(), name.clone());
         Box::pin(self.pool.with(move |conn| archive::lease_named(conn, &target, &name)))
+    }
+}
+
+impl Outlets for SqliteStore {
+    fn cursor<'a>(&'a self, sink: &'a str) -> Fut<'a, Result<Option<Position>, ReadError>> {
+        let sink = sink.to_string();
+        Box::pin(self.pool.with(move |conn| outlets::cursor(conn, &sink)))
+    }
+    fn keep_cursor<'a>(&'a self, sink: &'a str, next: Position) -> Fut<'a, Result<(), CommitError>> {
+        Box::pin(self.chore(outlets::keep_cursor(sink, next)))
     }
 }

@@ -4,7 +4,7 @@ use crate::problem::Problem;
 use axum::{extract::FromRequestParts, http::request::Parts};
 use proto_types::Timestamp;
 use serde::Deserialize;
-use server_core::ports::Filter;
+use server_core::{journal::Format, ports::Filter};
 
 /// Items of a page: at most, and when not said.
 const MAX_LIMIT: u32 = 1000;
@@ -51,6 +51,44 @@ impl List {
             credential: self.credential.clone(),
             live: self.live,
         })
+    }
+}
+
+/// What an export holds and how it is written. Without any of it: the whole journal, as it is stored.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Export {
+    format: Option<String>,
+    kind: Option<String>,
+    workload: Option<String>,
+    user: Option<String>,
+    target: Option<String>,
+    task: Option<String>,
+    credential: Option<String>,
+    from: Option<String>,
+    to: Option<String>,
+}
+
+impl Export {
+    /// `None`: lines of stored bytes.
+    pub(super) fn format(&self) -> Result<Option<Format>, Problem> {
+        match self.format.as_deref() {
+            None | Some("jsonl") => Ok(None),
+            Some("ocsf") => Ok(Some(Format::Ocsf)),
+            Some("cef") => Ok(Some(Format::Cef)),
+            Some(_) => Err(Problem::invalid("`format` is one of jsonl, ocsf, cef")),
+        }
+    }
+
+    /// `None`: every record.
+    pub(super) fn filter(self) -> Result<Option<Filter>, Problem> {
+        let Self { format: _, kind, workload, user, target, task, credential, from, to } = self;
+        let all =
+            [&kind, &workload, &user, &target, &task, &credential, &from, &to].iter().all(|asked| asked.is_none());
+        if all {
+            return Ok(None);
+        }
+        List { kind, workload, user, target, task, credential, from, to, ..List::default() }.filter().map(Some)
     }
 }
 

@@ -28,6 +28,7 @@ async fn about(State(api): State<Api>) -> Json<Value> {
         "entries": entries,
         "agents": agents,
         "tasks": tasks,
+        "sinks": service.sink_views(),
     }))
 }
 

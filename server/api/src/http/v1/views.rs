@@ -1,7 +1,7 @@
 //! Tasks, leases and records as people see them: the JSON shapes that scripts rely on.
 
 use proto_types::{Lease, Position, Record, Task};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// `task {id, parent, workload, user, intent, state, grants[], started_at, ends_at, ended_at, end_reason, leases[]}`.
@@ -48,26 +48,5 @@ pub(super) fn lease(lease: &Lease) -> Value {
 
 /// A journal record with its position, every field of the shape present.
 pub(super) fn record(position: Position, record: &Record) -> Value {
-    let mut out = Map::new();
-    out.insert("position".into(), json!(position));
-    for field in [
-        "workload",
-        "user",
-        "task_id",
-        "target",
-        "role",
-        "intent",
-        "tool",
-        "decision",
-        "approval",
-        "credential",
-        "node",
-        "operator",
-    ] {
-        out.insert(field.into(), Value::Null);
-    }
-    if let Ok(Value::Object(fields)) = serde_json::to_value(record) {
-        out.extend(fields);
-    }
-    Value::Object(out)
+    server_core::journal::plain(position, record)
 }

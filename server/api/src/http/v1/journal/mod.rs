@@ -1,4 +1,6 @@
-//! `/v1/journal`: the record, searched, followed and exported. Exports are the stored bytes, verified by the reader.
+//! `/v1/journal`: the record, searched and followed. Exports are `export`'s.
+
+mod export;
 
 use super::{
     query::{List, Params},
@@ -17,7 +19,6 @@ use futures_util::stream;
 use proto_types::Position;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use server_core::journal::{ExportHeader, export_header, export_line};
 use server_service::ServiceError;
 
 /// Records read at once.
@@ -28,7 +29,7 @@ pub(super) fn routes() -> Router<Api> {
         .route("/v1/journal", get(search))
         .route("/v1/journal/root", get(root))
         .route("/v1/journal/tail", get(tail))
-        .route("/v1/journal/export", get(export))
+        .route("/v1/journal/export", get(export::export))
         .route("/v1/journal/{position}", get(show))
 }
 
@@ -87,30 +88,6 @@ async fn tail(State(api): State<Api>, Params(tail): Params<Tail>) -> Response {
         }
     });
     ndjson(Body::from_stream(lines))
-}
-
-/// The journal as it lies on disk up to a root written down now.
-async fn export(State(api): State<Api>) -> Result<Response, Problem> {
-    api.admin.write_root().await?;
-    let root = api.service.ports().archive.root().await?;
-    let root = root.ok_or_else(|| Problem(ServiceError::NotFound { what: "journal root", id: "newest".into() }))?;
-    let header = ExportHeader { store_id: api.service.meta().store_id.clone(), root };
-    let first = export_header(&header) + "\n";
-    let lines = stream::try_unfold((api, 0u64, Some(first)), move |(api, at, first)| async move {
-        if let Some(first) = first {
-            return Ok::<_, std::io::Error>(Some((first, (api, at, None))));
-        }
-        let left = u32::try_from(root.size - at).unwrap_or(BATCH).min(BATCH);
-        if left == 0 {
-            return Ok(None);
-        }
-        let rows = api.service.ports().archive.stored(Position(at), left).await.map_err(std::io::Error::other)?;
-        let text: String = rows.iter().map(|r| export_line(r) + "\n").collect();
-        // A gap ends the file early; the reader's verification names it.
-        let next = rows.last().map_or(root.size, |r| r.position.0 + 1);
-        Ok(Some((text, (api, next, None))))
-    });
-    Ok(ndjson(Body::from_stream(lines)))
 }
 
 fn ndjson(body: Body) -> Response {

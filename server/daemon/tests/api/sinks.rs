@@ -1,0 +1,108 @@
+//! Sinks beside a whole server: what reaches them, what a bad one holds up, and where a restart goes on.
+
+use crate::{
+    exports::get,
+    world::{SOON, World},
+};
+use proto_types::Record;
+use serde_json::Value;
+use server_core::ports::Commit;
+use std::{path::Path, time::Duration};
+
+const FILE: &str = "[[journal.sink]]\nkind = \"file\"\npath = \"DIR/journal.jsonl\"\n";
+const TWO: &str = "[[journal.sink]]\nkind = \"file\"\npath = \"DIR/journal.jsonl\"\n\
+                   [[journal.sink]]\nkind = \"file\"\nname = \"siem\"\npath = \"DIR/siem.cef\"\nformat = \"cef\"\n";
+
+/// Every position in a file of JSON lines.
+fn positions(path: &Path) -> Vec<u64> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let position = |line: &str| serde_json::from_str::<Value>(line).ok()?["position"].as_u64();
+    text.lines().filter_map(position).collect()
+}
+
+/// Lets time pass until the file holds every record, each once and in order.
+async fn holds_all(world: &World, path: &Path) {
+    testkit::poll::until("the file holds the journal", SOON, || {
+        world.clock.advance(Duration::from_secs(1));
+        let have = positions(path);
+        async move { have.iter().copied().eq(0..world.records()) }
+    })
+    .await;
+}
+
+async fn commits(world: &World, intent: &str) {
+    let record = Record::new(world.server.service.now(), "decision.made").intent(intent);
+    world.server.service.ports().ledger.commit(Commit::of(record)).await.unwrap();
+}
+
+async fn sink(world: &World, name: &str) -> Value {
+    let (_, body) = get(world, "/v1/server").await;
+    let about: Value = serde_json::from_str(&body).unwrap();
+    about["sinks"].as_array().unwrap().iter().find(|s| s["name"] == name).unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_file_gets_every_record_once_in_order_and_goes_on_there_after_a_restart() {
+    let world = World::configured(FILE).await;
+    let path = world.at("journal.jsonl");
+    commits(&world, "before").await;
+    holds_all(&world, &path).await;
+    let world = world.again(FILE).await;
+    commits(&world, "after").await;
+    holds_all(&world, &path).await;
+    // While it was not configured it missed nothing.
+    let world = world.again("").await;
+    commits(&world, "meanwhile").await;
+    let world = world.again(FILE).await;
+    holds_all(&world, &path).await;
+    assert!(std::fs::read_to_string(&path).unwrap().contains("meanwhile"));
+    world.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_sink_that_takes_nothing_holds_up_neither_another_nor_a_commit_and_catches_up() {
+    let world = World::configured(TWO).await;
+    let (good, bad) = (world.at("journal.jsonl"), world.at("siem.cef"));
+    holds_all(&world, &good).await;
+    // What is there now is no plain file; a writer that opened it would wait for a reader for ever.
+    let _ = std::fs::remove_file(&bad);
+    nix::unistd::mkfifo(&bad, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    commits(&world, "one").await;
+    commits(&world, "two").await;
+    holds_all(&world, &good).await;
+    testkit::poll::until("the sink is said to fail", SOON, || {
+        world.clock.advance(Duration::from_secs(1));
+        async { sink(&world, "siem").await["last_error"].as_str().is_some_and(|e| e.contains("FIFO")) }
+    })
+    .await;
+    assert!(sink(&world, "siem").await["behind"].as_u64().unwrap() >= 2);
+    assert_eq!(sink(&world, "file").await["last_error"], Value::Null);
+    std::fs::remove_file(&bad).unwrap();
+    testkit::poll::until("the sink catches up", SOON, || {
+        world.clock.advance(Duration::from_secs(60));
+        async { sink(&world, "siem").await["behind"] == 0 }
+    })
+    .await;
+    let text = std::fs::read_to_string(&bad).unwrap();
+    assert!(text.contains("cs2=one") && text.contains("cs2=two"), "{text}");
+    assert_eq!(sink(&world, "siem").await["failing_since"], Value::Null);
+    world.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_rotated_file_is_let_go_and_a_new_one_begun() {
+    let world = World::configured(FILE).await;
+    let (path, old) = (world.at("journal.jsonl"), world.at("journal.jsonl.1"));
+    holds_all(&world, &path).await;
+    std::fs::rename(&path, &old).unwrap();
+    commits(&world, "after the rotation").await;
+    let total = world.records();
+    testkit::poll::until("both files hold it all", SOON, || {
+        world.clock.advance(Duration::from_secs(1));
+        let all = [positions(&old), positions(&path)].concat();
+        async move { all.into_iter().eq(0..total) }
+    })
+    .await;
+    assert!(std::fs::read_to_string(&path).unwrap().contains("after the rotation"));
+    world.server.stop().await;
+}

@@ -1,0 +1,21 @@
+//! Where each sink of the journal stands.
+
+use super::{error::unreadable, rows, writer::Chore};
+use proto_types::Position;
+use rusqlite::{Connection, OptionalExtension, params};
+use server_core::ports::ReadError;
+
+pub fn cursor(conn: &Connection, sink: &str) -> Result<Option<Position>, ReadError> {
+    conn.query_row("SELECT next FROM sink_cursor WHERE name = ?1", [sink], |row| row.get(0))
+        .optional()
+        .map(|next| next.map(Position))
+        .map_err(unreadable)
+}
+
+pub fn keep_cursor(sink: &str, next: Position) -> Chore {
+    let sink = sink.to_string();
+    Box::new(move |conn| {
+        let sql = "INSERT OR REPLACE INTO sink_cursor VALUES(?1, ?2)";
+        conn.prepare_cached(sql)?.execute(params![sink, rows::int(next.0)]).map(|_| ())
+    })
+}
