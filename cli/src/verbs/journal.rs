@@ -1,5 +1,6 @@
 //! `errand journal`: the record of everything that happened.
 
+mod redact;
 mod show;
 mod verify;
 
@@ -100,6 +101,15 @@ enum JournalVerb {
         #[arg(long, value_name = "TIME", value_parser = args::when)]
         to: Option<When>,
     },
+    /// Erase people's names and words from records; every hash stays true
+    ///
+    /// Erases the user and the intent that stand beside records, and the copies in the tasks they belong to. Names the
+    /// records by position or by filters. What is still in use is not erased: end the task, release the hold. Exports,
+    /// backups and what sinks were given before keep their copies. The redaction is itself a record. Asks first.
+    #[command(after_help = "EXAMPLES\n  errand journal redact 1207 --reason 'request 4711'\n  \
+        errand journal redact --user kim@example.org --reason 'request 4711' --yes\n  \
+        errand journal redact --task 0192f4c1-7d1e-7a30-9c55-7be1d0f3a2b4 --field intent --reason 'a secret in the text'")]
+    Redact(redact::RedactArgs),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -120,7 +130,7 @@ impl ExportFormat {
     }
 }
 
-/// The filters of `tail`, `search` and `export`.
+/// The filters of `tail`, `search`, `export` and `redact`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Filter {
     /// Records of this kind, such as lease.handed
@@ -144,6 +154,10 @@ pub struct Filter {
 }
 
 impl Filter {
+    fn is_empty(&self) -> bool {
+        let Self { kind, workload, user, target, task, credential } = self;
+        [kind, workload, user, target, task, credential].into_iter().all(Option::is_none)
+    }
     fn query(&self) -> Query {
         Query::default()
             .with("kind", self.kind.as_ref())
@@ -190,6 +204,7 @@ pub async fn run(command: JournalCommand, ctx: &Ctx) -> Result<i32> {
         }
         JournalVerb::Verify { file: Some(file) } => verify::file(&file, ctx),
         JournalVerb::Verify { file: None } => verify::online(&ctx.admin()?, ctx).await,
+        JournalVerb::Redact(args) => redact::run(args, ctx).await,
         JournalVerb::Export { format, filter, from, to } => {
             export(&filter.between(from, to, ctx).with("format", format.asked()), ctx).await
         }

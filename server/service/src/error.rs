@@ -90,7 +90,8 @@ impl From<CommitError> for ServiceError {
                 Guard::TargetAt(..) => Self::Conflict("the target is being changed; try again in a moment".into()),
                 Guard::NoHold(_) => Self::Held { what: "what was asked for".into(), hold: None },
                 Guard::Held(id) => Self::not_found("hold", id),
-                Guard::NodeAs(..)
+                Guard::Private(_)
+                | Guard::NodeAs(..)
                 | Guard::EntryAt(..)
                 | Guard::EntryUnique(..)
                 | Guard::LeaseIn(..)

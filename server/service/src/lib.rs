@@ -17,6 +17,7 @@ mod node_status;
 mod node_view;
 mod policies;
 mod reconcile;
+mod redact;
 mod register;
 mod settings;
 mod sinks;

@@ -6,9 +6,10 @@ use super::{
 };
 use proto_types::{LeaseState, Position, TaskId, Timestamp};
 use server_core::{
-    journal::{Verdict, Verifier},
-    ports::{Commit, Filter, Write},
+    journal::{PrivateField, PrivateValue, Verdict, Verifier},
+    ports::{Commit, CommitError, Filter, Guard, Write},
 };
+use std::future::Future;
 
 fn by(set: impl FnOnce(&mut Filter)) -> Filter {
     let mut filter = Filter::default();
@@ -156,4 +157,41 @@ pub async fn stored_records_verify(store: Store) {
         from += page.len() as u64;
     }
     assert!(matches!(verifier.finish(), Verdict::Ok { size: 30, .. }));
+}
+
+pub async fn what_is_redacted_is_gone_and_every_leaf_stays_true<F, Fut>(make: &F)
+where
+    F: Fn(&'static str) -> Fut,
+    Fut: Future<Output = Store>,
+{
+    let store = make("redacted").await;
+    for n in 0..3 {
+        store.keep(Commit::of(record("task.started").intent(format!("work {n}")).user(Some("kim".into())))).await;
+    }
+    let value = |position, field| PrivateValue { position: Position(position), field };
+    let erase = |v: PrivateValue| Commit::of(record("journal.redacted")).when(Guard::Private(v)).put(Write::Redact(v));
+    let gone = value(1, PrivateField::User);
+    // In a unit that is refused for another guard, nothing goes.
+    let refused = erase(gone).when(Guard::Private(value(9, PrivateField::User)));
+    assert!(matches!(store.commit(refused).await, Err(CommitError::Lost(Guard::Private(v))) if v.position.0 == 9));
+    let by_user = by(|f| f.user = Some("kim".into()));
+    assert_eq!(positions(&store, &by_user).await, [2, 1, 0]);
+    store.keep(erase(gone)).await;
+    assert!(matches!(store.commit(erase(gone)).await, Err(CommitError::Lost(Guard::Private(_)))), "erased once");
+
+    redacted_is(&store, &by_user).await;
+    drop(store);
+    redacted_is(&make("redacted").await, &by_user).await;
+}
+
+async fn redacted_is(store: &Store, by_user: &Filter) {
+    assert_eq!(positions(store, by_user).await, [2, 0]);
+    let journal = store.journal().await.unwrap();
+    let told: Vec<_> = journal.iter().take(3).map(|r| (r.user.as_deref(), r.intent.as_deref())).collect();
+    assert_eq!(told, [(Some("kim"), Some("work 0")), (None, Some("work 1")), (Some("kim"), Some("work 2"))]);
+    let mut verifier = Verifier::new([]);
+    let all = store.archive.stored(Position(0), 100).await.unwrap();
+    assert_eq!(all.iter().map(|s| s.private.len()).collect::<Vec<_>>(), [2, 1, 2, 0]);
+    assert!(all.iter().all(|stored| verifier.feed(stored)));
+    assert!(matches!(verifier.finish(), Verdict::Ok { size: 4, .. }));
 }

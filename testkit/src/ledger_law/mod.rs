@@ -81,4 +81,5 @@ where
     archive::records_are_found_by_what_they_name(make("search").await).await;
     archive::tasks_and_leases_are_listed_in_pages(make("lists").await).await;
     archive::stored_records_verify(make("stored").await).await;
+    archive::what_is_redacted_is_gone_and_every_leaf_stays_true(&make).await;
 }

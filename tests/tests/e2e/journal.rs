@@ -74,3 +74,34 @@ async fn an_export_verifies_without_a_server_and_one_changed_byte_is_named_by_it
     let verdict = world.errand(["journal", "verify", "--file", &file]).to_end().await.exited(1);
     assert!(format!("{}{}", verdict.stdout, verdict.stderr).contains("position 3"), "{verdict:?}");
 }
+
+/// Architecture, section 4: erasable where law asks for it.
+#[tokio::test]
+async fn what_was_redacted_is_in_no_answer_nor_in_the_file_and_the_journal_still_verifies() {
+    let mut world = World::of_processes().await;
+    world.permits_everything().await;
+    let words = "mend the report of somebody's illness";
+    let task = world.holds_task(words, &[]).await;
+    let by_task = ["journal", "redact", "--task", &task.id, "--reason", "request 4711"];
+    // Nobody is there to be asked; and while the task runs, its intent is in use.
+    world.errand(by_task).to_end().await.exited(2);
+    let held = world.errand(by_task).args(["--yes"]).to_end().await.exited(1);
+    assert!(held.stderr.contains("not over"), "{}", held.stderr);
+    let id = task.id.clone();
+    task.completes().await;
+    let by_task = ["journal", "redact", "--task", &id, "--reason", "request 4711"];
+    assert!(world.errand(["task", "show", &id]).to_end().await.exited(0).stdout.contains(words));
+    let done = world.operator([&by_task[..], &["--yes"]].concat()).await;
+    assert!(!done["redacted"].as_array().unwrap().is_empty(), "{done}");
+
+    for asked in [&["task", "show", &id][..], &["journal", "search", "--task", &id, "--all"], &["journal", "export"]] {
+        let told = world.errand(asked.iter().copied()).to_end().await.exited(0).stdout;
+        assert!(!told.contains(words), "{asked:?}: {told}");
+    }
+    world.errand(["journal", "verify"]).to_end().await.exited(0);
+    // Once more: there is nothing left to erase.
+    world.errand(by_task).args(["--yes"]).to_end().await.exited(1);
+    world.server.pause().await;
+    let file = std::fs::read(world.layout.store()).unwrap();
+    assert!(!file.windows(words.len()).any(|w| w == words.as_bytes()), "the words are still on the disk");
+}

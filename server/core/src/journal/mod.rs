@@ -9,6 +9,7 @@ mod formats;
 mod keys;
 mod kinds;
 mod proof;
+mod redact;
 mod tree;
 mod verify;
 
@@ -20,5 +21,6 @@ pub use formats::{Format, Seen, plain};
 pub use keys::{admits, asked_keys, credential_keys, keys};
 pub use kinds::{KINDS, is_kind, kinds_page};
 pub use proof::{prove_consistency, prove_inclusion, verify_consistency, verify_inclusion};
+pub use redact::{PrivateField, PrivateValue, redacted, redaction};
 pub use tree::{Frontier, Hash, empty_root, leaf_hash, node_hash};
 pub use verify::{Verdict, Verifier, check};

@@ -3,6 +3,7 @@
 //! How to add a noun: one `Write` variant here, one table in each backend's migrations, one arm in each backend's
 //! `apply`, one field in [`Snapshot`] when servers hold it in memory.
 
+use crate::journal::PrivateValue;
 use proto_types::{
     CredentialName, Entry, EntryId, Epoch, Fut, Hold, HoldId, JoinToken, KeyUse, Lease, LeaseId, LeaseState, Node,
     PolicyDoc, Position, Record, SpiffeId, TargetDoc, Task, TaskId, Timestamp,
@@ -43,6 +44,8 @@ pub enum Guard {
     NoHold(Vec<String>),
     /// The hold stands.
     Held(HoldId),
+    /// The value still stands beside its record.
+    Private(PrivateValue),
     /// The singleton job is still held at this epoch.
     Fence(&'static str, Epoch),
 }
@@ -71,6 +74,8 @@ pub enum Write {
     DropPolicy(String),
     Hold(Hold),
     DropHold(HoldId),
+    /// Erases the value beside its record, here and in what followers read; the leaf stays as it is.
+    Redact(PrivateValue),
     /// A singleton job's fence: its epoch raised by one, held by this holder.
     Fence {
         job: &'static str,

@@ -8,6 +8,7 @@ mod denials;
 mod entries;
 mod exports;
 mod lists;
+mod redactions;
 mod sinks;
 mod wire;
 mod world;

@@ -3,7 +3,10 @@
 use super::{error::unreadable, pool::Pool, rows};
 use proto_types::{Position, Record, Timestamp};
 use rusqlite::Connection;
-use server_core::{journal, ports::ReadError};
+use server_core::{
+    journal::{self, PrivateField, PrivateValue},
+    ports::ReadError,
+};
 use std::{
     collections::VecDeque,
     sync::{
@@ -56,6 +59,21 @@ impl Shared {
         }
         self.high_water.store(high_water.as_millis(), Ordering::Release);
         self.size.send_replace(size);
+    }
+
+    /// Erases values from the records in memory: what was redacted is not told from there either.
+    pub fn forget(&self, values: &[PrivateValue]) {
+        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        for value in values {
+            let at = value.position.0.checked_sub(ring.start).and_then(|n| usize::try_from(n).ok());
+            if let Some(record) = at.and_then(|n| ring.records.get_mut(n)) {
+                let record = Arc::make_mut(record);
+                match value.field {
+                    PrivateField::User => record.user = None,
+                    PrivateField::Intent => record.intent = None,
+                }
+            }
+        }
     }
 
     pub fn size(&self) -> u64 {

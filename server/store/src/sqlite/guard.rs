@@ -53,6 +53,10 @@ pub fn holds(conn: &Connection, guard: &Guard, now: Timestamp) -> Result<bool> {
         }
         Guard::NoHold(keys) => nothing_holds(conn, keys),
         Guard::Held(id) => exists(conn.prepare_cached("SELECT 1 FROM hold WHERE id = ?1")?, [id.to_string()]),
+        Guard::Private(value) => {
+            let sql = "SELECT 1 FROM journal_private WHERE position = ?1 AND field = ?2";
+            exists(conn.prepare_cached(sql)?, params![int(value.position.0), value.field.as_str()])
+        }
         Guard::Fence(job, epoch) => {
             // A job that nobody ever held stands at 0.
             let sql = "SELECT coalesce((SELECT epoch FROM job WHERE name = ?1), 0) = ?2";

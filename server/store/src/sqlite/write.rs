@@ -6,7 +6,10 @@ use super::{
 };
 use proto_types::{Entry, Lease, Node, Task};
 use rusqlite::{Connection, params};
-use server_core::ports::{AuthorityRow, Write, entry_fingerprint};
+use server_core::{
+    journal::PrivateValue,
+    ports::{AuthorityRow, Write, entry_fingerprint},
+};
 
 /// A write with its body made ready, so that the writer thread serialises nothing.
 pub struct Put {
@@ -33,6 +36,7 @@ impl Put {
             | Write::DropTarget(_)
             | Write::DropPolicy(_)
             | Write::DropHold(_)
+            | Write::Redact(_)
             | Write::Fence { .. } => String::new(),
         };
         Ok(Self { write, body })
@@ -67,6 +71,10 @@ impl Put {
             Write::DropTarget(name) => run("DELETE FROM target WHERE name = ?1", params![name])?,
             Write::DropPolicy(id) => run("DELETE FROM policy WHERE id = ?1", params![id])?,
             Write::DropHold(id) => run("DELETE FROM hold WHERE id = ?1", params![id.to_string()])?,
+            Write::Redact(value) => {
+                let sql = "DELETE FROM journal_private WHERE position = ?1 AND field = ?2";
+                run(sql, params![int(value.position.0), value.field.as_str()])?
+            }
             Write::Fence { job, epoch, holder } => {
                 let sql = "INSERT INTO job VALUES(?1, ?2, ?3) ON CONFLICT(name) DO UPDATE
                            SET epoch = excluded.epoch, holder = excluded.holder WHERE excluded.epoch > job.epoch";
@@ -78,6 +86,16 @@ impl Put {
             }
         };
         Ok(())
+    }
+}
+
+impl Put {
+    /// The value this erases, if it erases one.
+    pub fn redacts(&self) -> Option<PrivateValue> {
+        match &self.write {
+            Write::Redact(value) => Some(*value),
+            _ => None,
+        }
     }
 }
 

@@ -238,9 +238,10 @@ impl Writer {
         self.size = group.size;
         self.high_water = group.high_water;
         let done = units.into_iter().zip(group.outcomes);
-        let (mut records, mut answers) = (Vec::new(), Vec::new());
+        let (mut records, mut answers, mut redacted) = (Vec::new(), Vec::new(), Vec::new());
         for (unit, outcome) in done {
             let answer = outcome.map(|first| {
+                redacted.extend(unit.writes.iter().filter_map(Put::redacts));
                 let leaves = unit.records.iter().map(|(_, encoded)| encoded.leaf).collect();
                 records.extend(unit.records.into_iter().map(|(record, _)| record));
                 Durable::assertion(first, leaves)
@@ -248,6 +249,9 @@ impl Writer {
             answers.push((unit.reply, answer));
         }
         self.shared.publish(records, self.size, self.high_water);
+        if !redacted.is_empty() {
+            self.shared.forget(&redacted);
+        }
         for (reply, answer) in answers {
             // Who no longer waits has gone away; the unit is durable all the same.
             let _ = reply.send(answer);

@@ -113,6 +113,7 @@ const EVENTS: &[Line] = &[
     ("policy.deleted", Entity, is::DELETE, Medium, Outcome),
     ("hold.created", Entity, is::CREATE, Medium, Outcome),
     ("hold.released", Entity, is::DELETE, Medium, Outcome),
+    ("journal.redacted", Entity, is::DELETE, Medium, Outcome),
     ("bundle.changed", Entity, is::UPDATE, Low, Outcome),
     ("access.denied", Api, is::OTHER, Medium, Failure),
 ];

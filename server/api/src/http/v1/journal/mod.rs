@@ -1,6 +1,7 @@
-//! `/v1/journal`: the record, searched and followed. Exports are `export`'s.
+//! `/v1/journal`: the record, searched and followed. Exports are `export`'s, erasures `redact`'s.
 
 mod export;
+mod redact;
 
 use super::{
     query::{List, Params},
@@ -13,7 +14,7 @@ use axum::{
     extract::{Path, State},
     http::header,
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use futures_util::stream;
 use proto_types::Position;
@@ -30,6 +31,7 @@ pub(super) fn routes() -> Router<Api> {
         .route("/v1/journal/root", get(root))
         .route("/v1/journal/tail", get(tail))
         .route("/v1/journal/export", get(export::export))
+        .route("/v1/journal/redact", post(redact::redact))
         .route("/v1/journal/{position}", get(show))
 }
 
