@@ -1,6 +1,9 @@
-//! `errand doctor`: what is wrong with this installation, as far as one user on one machine can see.
+//! `errand doctor`: what is wrong with this installation, as far as one user on one machine can see. What a server says
+//! of itself is judged in `server`.
 
-use super::{Ctx, rows};
+mod server;
+
+use super::Ctx;
 use crate::{
     DONE,
     admin_client::{
@@ -18,16 +21,21 @@ use serde_json::{Value, json};
 use std::{
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::Path,
+    time::Duration,
 };
 
 #[derive(Debug, clap::Args)]
 #[command(
     about = "Say what is wrong with this installation",
     long_about = "Says what is wrong with this installation: sockets, their modes, whether server and agent answer and \
-        belong together, targets that cannot be used. Changes nothing. Exits 1 when something is wrong, 69 when neither a server nor an agent answers.",
+        belong together, whether the store has space, whether the clock runs back, keys, targets that cannot be used, credentials \
+        that do not go away, sinks that fail. Changes nothing. Exits 1 when something is wrong, 69 when neither a server nor an agent answers.",
     after_help = "EXAMPLES\n  errand doctor\n  errand doctor --output json"
 )]
 pub struct DoctorArgs {}
+
+/// How long a connection may take.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -56,7 +64,7 @@ impl Finding {
 
 pub async fn run(_args: DoctorArgs, ctx: &Ctx) -> Result<i32> {
     let mut findings = Vec::new();
-    let server = server(ctx, &mut findings).await;
+    let server = server_answers(ctx, &mut findings).await;
     let agent = agent(ctx, &mut findings).await;
     together(server.as_deref(), agent.as_deref(), &mut findings);
     variables(&mut findings);
@@ -70,7 +78,7 @@ pub async fn run(_args: DoctorArgs, ctx: &Ctx) -> Result<i32> {
 }
 
 /// The server's trust domain, when it answers.
-async fn server(ctx: &Ctx, findings: &mut Vec<Finding>) -> Option<String> {
+async fn server_answers(ctx: &Ctx, findings: &mut Vec<Finding>) -> Option<String> {
     let socket = match locate::admin(ctx.named_server(), &Surroundings::of_process()) {
         Ok(socket) => socket,
         Err(error) => {
@@ -96,8 +104,9 @@ async fn server(ctx: &Ctx, findings: &mut Vec<Finding>) -> Option<String> {
             );
             findings.push(Finding::new("server", State::Good, what));
             version(&said("version"), findings);
+            server::judge(&answer, ctx.clock.now(), findings);
             match client.get("/v1/targets", &Query::default()).await {
-                Ok(answer) => targets(&answer, findings),
+                Ok(answer) => server::targets(&answer, findings),
                 Err(error) => findings.push(
                     Finding::new("targets", State::Bad, format!("they cannot be listed: {error}"))
                         .fix("see the server's log"),
@@ -110,30 +119,6 @@ async fn server(ctx: &Ctx, findings: &mut Vec<Finding>) -> Option<String> {
                 .fix("see the server's log; `errand server check --config FILE` reports what is wrong with its configuration"));
             None
         }
-    }
-}
-
-/// Targets that the server has and cannot use: every exchange for them is refused.
-fn targets(answer: &Value, findings: &mut Vec<Finding>) {
-    let all = rows(answer, "targets");
-    let broken = |t: &&Value| t["problems"].as_array().is_some_and(|p| !p.is_empty());
-    for target in all.iter().filter(broken) {
-        let (name, problems) = (text(target, "name"), rows(target, "problems"));
-        let problems: Vec<&str> = problems.iter().filter_map(Value::as_str).collect();
-        let fix = match text(target, "origin").as_str() {
-            "config" => "mend it in the server's configuration file, and restart the server".to_string(),
-            "directory" => "mend it in its file, and run `errand apply -f DIR`".to_string(),
-            _ => "mend it in its file, and run `errand target apply -f FILE`".to_string(),
-        };
-        let what = format!("`{name}` cannot be used: {}", problems.join("; "));
-        findings.push(Finding::new("target", State::Bad, what).fix(fix));
-    }
-    if !all.is_empty() && !all.iter().any(|t| broken(&t)) {
-        findings.push(Finding::new(
-            "targets",
-            State::Good,
-            format!("{} can be used, as far as their settings go", all.len()),
-        ));
     }
 }
 
@@ -172,12 +157,7 @@ async fn agent(ctx: &Ctx, findings: &mut Vec<Finding>) -> Option<String> {
             let task = if info.task_id.is_empty() { String::new() } else { format!(", inside task {}", info.task_id) };
             let what = format!("answers on {}: {}{task}", socket.display(), info.trust_domain);
             findings.push(Finding::new("agent", State::Good, what));
-            if info.mtls_token_endpoint.is_empty() {
-                findings.push(
-                    Finding::new("agent", State::Bad, "it does not know the server's token endpoint")
-                        .fix("it has not reached its server yet: see the agent's log"),
-                );
-            }
+            token_endpoint(&info.mtls_token_endpoint, findings).await;
             Some(info.trust_domain)
         }
         Err(error) => {
@@ -187,6 +167,35 @@ async fn agent(ctx: &Ctx, findings: &mut Vec<Finding>) -> Option<String> {
             None
         }
     }
+}
+
+/// That exchanges get through from here. A connection is enough: what the endpoint answers needs a task's certificate.
+async fn token_endpoint(url: &str, findings: &mut Vec<Finding>) {
+    if url.is_empty() {
+        findings.push(
+            Finding::new("agent", State::Bad, "it does not know the server's token endpoint")
+                .fix("it has not reached its server yet: see the agent's log"),
+        );
+        return;
+    }
+    let authority =
+        url.parse::<http::Uri>().ok().and_then(|u| Some((u.host()?.to_string(), u.port_u16().unwrap_or(443))));
+    let Some((host, port)) = authority else {
+        findings.push(Finding::new("token endpoint", State::Bad, format!("`{}` is no URL", clean(url))));
+        return;
+    };
+    let connected =
+        tokio::time::timeout(PATIENCE, tokio::net::TcpStream::connect((host.trim_matches(['[', ']']), port))).await;
+    findings.push(match connected {
+        Ok(Ok(_)) => Finding::new("token endpoint", State::Good, format!("{url} can be reached")),
+        Ok(Err(error)) => unreachable_from_here(url, &error.to_string()),
+        Err(_) => unreachable_from_here(url, &format!("no answer within {} s", PATIENCE.as_secs())),
+    });
+}
+
+fn unreachable_from_here(url: &str, why: &str) -> Finding {
+    Finding::new("token endpoint", State::Bad, format!("{url} cannot be reached from here: {why}"))
+        .fix("exchanges and `errand run` need it: open the port, or set `[http] issuer` to a name that resolves here")
 }
 
 /// That the path is a socket, and that nobody beyond `forbidden` may open it.
@@ -254,29 +263,4 @@ fn show(findings: &[Finding], ctx: &Ctx) -> Result<()> {
         }
     }
     ctx.out.text(&out)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_target_that_cannot_be_used_is_wrong_and_says_where_to_mend_it() {
-        let target =
-            |name: &str, origin: &str, problems: Value| json!({ "name": name, "origin": origin, "problems": problems });
-        let found = |all: Value| {
-            let mut findings = Vec::new();
-            targets(&json!({ "targets": all }), &mut findings);
-            findings
-        };
-        let good = found(json!([target("a", "config", json!([]))]));
-        assert!(good.len() == 1 && good[0].state == State::Good);
-        assert!(found(json!([])).is_empty());
-        for (origin, next) in [("config", "restart"), ("directory", "errand apply"), ("applied", "errand target apply")]
-        {
-            let bad = found(json!([target("a", "config", json!([])), target("b", origin, json!(["no file"]))]));
-            assert!(bad.len() == 1 && bad[0].state == State::Bad && bad[0].what.contains("`b`"), "{}", bad[0].what);
-            assert!(bad[0].what.contains("no file") && bad[0].fix.as_ref().unwrap().contains(next), "{origin}");
-        }
-    }
 }

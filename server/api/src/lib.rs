@@ -45,6 +45,8 @@ pub trait Admin: Send + Sync {
     fn target_texts(&self, name: &str) -> Option<(Option<String>, Option<String>)>;
     /// Writes the journal's root over everything there is, so that an export ends where the journal does.
     fn write_root(&self) -> proto_types::Fut<'_, Result<(), server_service::ServiceError>>;
+    /// What the store takes and what its volume has left, bytes; `None` when the volume does not say.
+    fn space(&self) -> Option<(u64, u64)>;
     /// The server's own certificate and what stands above it, DER; none before the first is made.
     fn chain(&self) -> Vec<Vec<u8>>;
     /// Signing keys of one use, or of all.

@@ -65,6 +65,10 @@ impl Admin for Operators {
         })
     }
 
+    fn space(&self) -> Option<(u64, u64)> {
+        self.store.space().ok()
+    }
+
     fn chain(&self) -> Vec<Vec<u8>> {
         let own = self.rotator.identity.load();
         own.iter().flat_map(|key| key.cert.iter().map(|der| der.to_vec())).collect()

@@ -22,6 +22,11 @@ async fn dev_is_found_by_itself_permits_its_user_and_goes_on_where_it_was() {
         .to_end()
         .await
         .exited(0);
+    let healthy = errand(&layout, &["doctor"]).to_end().await;
+    for word in ["the store takes", "can be reached", "server: answers", "agent: answers"] {
+        assert!(healthy.stdout.contains(word), "`{word}` is not in {healthy:?}");
+    }
+    assert!(!healthy.stdout.contains("clock") && !healthy.stdout.contains("not ready"), "{healthy:?}");
     let file = layout.dir().join("home/.local/share/errand/dev/dev.env");
     let env = std::fs::read_to_string(&file).unwrap();
     for name in [

@@ -20,6 +20,9 @@ pub struct Pool {
 }
 
 impl Pool {
+    pub fn path(&self) -> &std::path::Path {
+        &self.path
+    }
     pub fn new(path: PathBuf) -> Self {
         Self { path, idle: Arc::default(), permits: Arc::new(Semaphore::new(READERS)) }
     }

@@ -116,6 +116,13 @@ impl SqliteStore {
         .await
     }
 
+    /// What the store takes and what its volume has left, bytes.
+    pub fn space(&self) -> std::io::Result<(u64, u64)> {
+        let path = self.pool.path();
+        let volume = nix::sys::statvfs::statvfs(path)?;
+        Ok((path.metadata()?.len(), volume.blocks_available().saturating_mul(volume.fragment_size())))
+    }
+
     /// Lets the file grow to `bytes` and no further; beyond that commits answer [`CommitError::Full`].
     pub async fn limit_size(&self, bytes: u64) -> Result<(), CommitError> {
         self.chore(Box::new(move |conn| {

@@ -7,6 +7,7 @@ use axum::{
     extract::{Path, State},
     routing::get,
 };
+use proto_types::{Lease, LeaseState};
 use serde_json::{Value, json};
 
 pub(super) fn routes() -> Router<Api> {
@@ -18,6 +19,8 @@ async fn about(State(api): State<Api>) -> Json<Value> {
     let (settings, meta) = (service.settings(), service.meta());
     let (entries, agents, tasks) = service.read(|s| (s.entries.len(), s.nodes.len(), s.tasks.len()));
     let size = *service.ports().feed.size().borrow();
+    let stuck = service.read(|s| s.leases.values().filter(|l| stuck(l)).count());
+    let space = api.admin.space().map(|(used, free)| json!({ "used_bytes": used, "free_bytes": free }));
     Json(json!({
         "trust_domain": settings.trust_domain.to_string(),
         "issuer": settings.issuer,
@@ -29,7 +32,16 @@ async fn about(State(api): State<Api>) -> Json<Value> {
         "agents": agents,
         "tasks": tasks,
         "sinks": service.sink_views(),
+        "clock": { "now": service.now(), "newest_record": service.ports().snapshots.meta().clock_high_water },
+        "space": space,
+        "stuck_leases": stuck,
+        "not_ready": super::super::health::problems(&api).await,
     }))
+}
+
+/// A credential that its target does not let go: the third try failed, too.
+fn stuck(lease: &Lease) -> bool {
+    lease.state == LeaseState::Revoking && lease.tries >= 3
 }
 
 async fn who(State(api): State<Api>, Path(credential): Path<String>) -> Result<Json<Value>, Problem> {
