@@ -16,12 +16,23 @@ pub(crate) enum Subject {
     MemberOf(TrustDomain),
 }
 
+/// What `aud` must say. It is always present, and made of strings.
+#[derive(Clone, Debug)]
+pub(crate) enum Audience {
+    /// This one, perhaps among others.
+    Among(String),
+    /// This one and nothing else.
+    Only(String),
+    /// Whoever it is: the caller looks at it.
+    Any,
+}
+
 /// The demands on one token.
 #[derive(Clone, Debug)]
 pub struct Expect {
     pub(crate) typs: &'static [&'static str],
     pub(crate) algs: &'static [Alg],
-    pub(crate) audience: String,
+    pub(crate) audience: Audience,
     pub(crate) issuer: Option<String>,
     pub(crate) subject: Subject,
     pub(crate) leeway: Duration,
@@ -36,7 +47,7 @@ impl Expect {
         Self {
             typs: &["", "JWT", "JOSE"],
             algs: &Alg::ALL,
-            audience: audience.into(),
+            audience: Audience::Among(audience.into()),
             issuer: None,
             subject: Subject::MemberOf(trust_domain),
             leeway: Duration::ZERO,
@@ -50,7 +61,7 @@ impl Expect {
         Self {
             typs: &["at+jwt", "application/at+jwt"],
             algs: &[Alg::Es256],
-            audience: audience.into(),
+            audience: Audience::Among(audience.into()),
             issuer: Some(issuer.into()),
             subject: Subject::Any,
             leeway: Duration::ZERO,
@@ -64,13 +75,30 @@ impl Expect {
         Self {
             typs: &["", "JWT"],
             algs: &Alg::ALL,
-            audience: audience.into(),
+            audience: Audience::Among(audience.into()),
             issuer: Some(issuer.into()),
             subject: Subject::Any,
             leeway: Duration::ZERO,
             max_life: None,
             jti: false,
         }
+    }
+
+    /// A JWT-SVID of `trust_domain` that authenticates a client to `audience`: for it alone, so that nobody else who was
+    /// sent it can send it on; at most five minutes long, and with a `jti` that can be spent.
+    pub fn client_assertion(audience: impl Into<String>, trust_domain: TrustDomain) -> Self {
+        Self {
+            audience: Audience::Only(audience.into()),
+            max_life: Some(Duration::from_secs(300)),
+            jti: true,
+            ..Self::jwt_svid("", trust_domain)
+        }
+    }
+
+    /// Takes any audience: for who answers others' questions about a token, and looks at `aud` itself.
+    pub fn any_audience(mut self) -> Self {
+        self.audience = Audience::Any;
+        self
     }
 
     /// Clocks that differ: at most 10 s on `exp`, `nbf` and `iat`. Without it, none.

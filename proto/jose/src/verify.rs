@@ -4,7 +4,7 @@
 
 use crate::{
     b64,
-    expect::{Expect, Subject},
+    expect::{Audience, Expect, Subject},
     json::parse_object,
     jws::{parts, verify_jws},
     keyset::KeySet,
@@ -59,6 +59,8 @@ pub enum JwtError {
     TooLongLived,
     #[error("meant for another audience; this one is `{wanted}`")]
     Audience { wanted: String },
+    #[error("meant for others too; `{wanted}` must be its only audience")]
+    Audiences { wanted: String },
     #[error("issued by another issuer; `{wanted}` is expected")]
     Issuer { wanted: String },
     #[error("the subject `{0}` is not an identity that these keys speak for")]
@@ -183,20 +185,24 @@ fn times(claims: &Map<String, Value>, expect: &Expect, now: Timestamp) -> Result
     Ok(exp)
 }
 
-/// One exact match, byte for byte; a string or an array of strings (RFC 7519 section 4.1.3).
-fn audience(claims: &Map<String, Value>, wanted: &str) -> Result<(), JwtError> {
-    let refused = || JwtError::Audience { wanted: excerpt(wanted) };
-    // An empty name would match an empty audience.
-    let is_wanted = |s: &str| !wanted.is_empty() && s == wanted;
-    match claims.get("aud") {
-        None => Err(JwtError::Missing("aud")),
-        Some(Value::String(s)) => is_wanted(s).then_some(()).ok_or_else(refused),
-        Some(Value::Array(all)) if all.len() <= MAX_AUDIENCES => {
-            if !all.iter().all(Value::is_string) {
-                return Err(JwtError::Mistyped("aud"));
-            }
-            all.iter().filter_map(Value::as_str).any(is_wanted).then_some(()).ok_or_else(refused)
+/// Exact matches, byte for byte; a string or an array of strings (RFC 7519 section 4.1.3).
+fn audience(claims: &Map<String, Value>, wanted: &Audience) -> Result<(), JwtError> {
+    let named: Vec<&str> = match claims.get("aud") {
+        None => return Err(JwtError::Missing("aud")),
+        Some(Value::String(s)) => vec![s],
+        Some(Value::Array(all)) if all.len() <= MAX_AUDIENCES && all.iter().all(Value::is_string) => {
+            all.iter().filter_map(Value::as_str).collect()
         }
-        Some(_) => Err(JwtError::Mistyped("aud")),
+        Some(_) => return Err(JwtError::Mistyped("aud")),
+    };
+    // An empty name would match an empty audience.
+    let is = |wanted: &str, s: &str| !wanted.is_empty() && s == wanted;
+    match wanted {
+        Audience::Any => Ok(()),
+        Audience::Among(one) | Audience::Only(one) if !named.iter().any(|s| is(one, s)) => {
+            Err(JwtError::Audience { wanted: excerpt(one) })
+        }
+        Audience::Only(one) if named.len() > 1 => Err(JwtError::Audiences { wanted: excerpt(one) }),
+        Audience::Among(_) | Audience::Only(_) => Ok(()),
     }
 }

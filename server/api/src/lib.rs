@@ -98,19 +98,20 @@ impl Api {
     /// The admin socket: the registration and node APIs, `/v1` for everything else, and the public documents, to be
     /// published where the server itself is not reached.
     pub fn admin_router(&self) -> Router {
-        grpc::admin(self).merge(http::v1::router(self.clone())).merge(http::discovery::router(self.clone()))
+        let http = http::v1::router(self.clone()).merge(http::tokens::router(self.clone()));
+        grpc::admin(self).merge(http).merge(http::discovery::router(self.clone()))
     }
     /// The gRPC port: agents, and administrators by mTLS.
     pub fn node_router(&self) -> Router {
         grpc::node(self)
     }
-    /// HTTPS that demands a client certificate: the token endpoint.
+    /// HTTPS that demands a client certificate: the token endpoint, introspection and revocation.
     pub fn mtls_router(&self) -> Router {
-        http::token::router(self.clone())
+        http::token::router(self.clone()).merge(http::tokens::router(self.clone()))
     }
-    /// HTTPS: the token endpoint for callers without a certificate (refused, with what to do), discovery besides.
+    /// HTTPS: the same for callers without a certificate, who need an assertion; discovery besides.
     pub fn https_router(&self) -> Router {
-        http::token::router(self.clone()).merge(http::discovery::router(self.clone()))
+        self.mtls_router().merge(http::discovery::router(self.clone()))
     }
     /// Discovery and keys only: may face the internet.
     pub fn public_router(&self) -> Router {

@@ -175,7 +175,7 @@ impl Checked {
     }
 
     fn grant(&self, ruling: &Ruling) -> Result<Option<Grant>, StartError> {
-        let Decision { outcome, policies, max_ttl, why } = &ruling.decision;
+        let Decision { outcome, policies, max_ttl, why, .. } = &ruling.decision;
         if *outcome != Outcome::Permit {
             let (role, policies, why) = (ruling.role.clone(), policies.clone(), why.clone());
             return Err(StartError::Denied { role, policies, why });

@@ -23,9 +23,10 @@ impl Compiled {
 
     fn permit(&self, policies: Vec<String>) -> Decision {
         let why = format!("permitted by {}", policies.join(", "));
-        let ttls = policies.iter().filter_map(|id| self.notes.get(&PolicyId::new(id))?.max_ttl);
-        let max_ttl: Option<Duration> = ttls.min();
-        Decision { outcome: Outcome::Permit, policies, max_ttl, why }
+        let notes = || policies.iter().map(|id| self.notes.get(&PolicyId::new(id)));
+        let max_ttl: Option<Duration> = notes().filter_map(|n| n?.max_ttl).min();
+        let binding_waived = !policies.is_empty() && notes().all(|n| n.is_some_and(|n| n.binding_waived));
+        Decision { outcome: Outcome::Permit, policies, max_ttl, binding_waived, why }
     }
 
     fn forbidden(&self, policies: Vec<String>) -> Decision {
@@ -102,7 +103,7 @@ fn failed_to_decide(policies: Vec<String>) -> Decision {
 }
 
 fn deny(policies: Vec<String>, why: String) -> Decision {
-    Decision { outcome: Outcome::Deny, policies, max_ttl: None, why }
+    Decision { outcome: Outcome::Deny, policies, max_ttl: None, binding_waived: false, why }
 }
 
 fn asked(query: &Query) -> String {

@@ -1,7 +1,8 @@
 //! Policy by Cedar: documents in, a compiled set out, one [`Decision`](server_core::ports::Decision) per query.
 //!
 //! What decides is what was applied, and [`BUILT_IN`]; a set that nobody wrote denies everything. Obligations ride on
-//! policies as annotations (`@max_ttl("15m")`): those of *every* satisfied permit apply. Knows no task, lease or caller.
+//! policies as annotations (`@max_ttl("15m")`, `@binding("none")`): those of *every* satisfied permit apply. Knows no
+//! task, lease or caller.
 //!
 //! - `source`: bounds a document's text before the parser sees it
 //! - `compile`: documents → a validated set; all problems at once

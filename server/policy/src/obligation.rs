@@ -1,4 +1,4 @@
-//! What an annotation may say: `@id`, `@description`, `@max_ttl`. An obligation that nobody honours is not accepted.
+//! What an annotation may say: `@id`, `@description`, `@max_ttl`, `@binding`. An obligation that nobody honours is not accepted.
 
 use cedar_policy::{Effect, Policy};
 use proto_types::{id::excerpt, parse_duration, target::is_name};
@@ -11,6 +11,8 @@ pub(crate) struct Notes {
     pub document: String,
     pub id: Option<String>,
     pub max_ttl: Option<Duration>,
+    /// `@binding("none")`.
+    pub binding_waived: bool,
     pub description: Option<String>,
 }
 
@@ -26,13 +28,14 @@ pub(crate) fn read(policy: &Policy) -> Result<Notes, Vec<String>> {
                 Ok(())
             }
             "max_ttl" => max_ttl(policy.effect(), value).map(|ttl| notes.max_ttl = Some(ttl)),
+            "binding" => binding(policy.effect(), value).map(|()| notes.binding_waived = true),
             "approval" => {
                 Err("@approval is not available yet: approvals come with the task plane; remove the annotation or the policy"
                     .into())
             }
             other => {
                 let other = excerpt(other);
-                Err(format!("@{other} is not an annotation here; known are @id, @description and @max_ttl"))
+                Err(format!("@{other} is not an annotation here; known are @id, @description, @max_ttl and @binding"))
             }
         };
         problems.extend(read.err());
@@ -58,5 +61,18 @@ fn max_ttl(effect: Effect, value: &str) -> Result<Duration, String> {
         Ok(ttl) if ttl >= Duration::from_secs(1) => Ok(ttl),
         Ok(_) => Err("@max_ttl is at least 1s".into()),
         Err(why) => Err(format!("@max_ttl: {why}")),
+    }
+}
+
+/// Binding is what there is without a word, so the only thing to say of it is that there is none.
+fn binding(effect: Effect, value: &str) -> Result<(), String> {
+    if effect == Effect::Forbid {
+        return Err("@binding belongs on a permit: what is forbidden is given to nobody".into());
+    }
+    if value == "none" {
+        Ok(())
+    } else {
+        let got = excerpt(value);
+        Err(format!("@binding says `none` or is left out, and then a caller proves its key; `{got}` is neither"))
     }
 }

@@ -86,6 +86,7 @@ impl From<CommitError> for ServiceError {
                 Guard::TaskLive(..) => Self::TaskOver,
                 Guard::JoinToken(_) => Self::Unauthenticated("the join token is unknown, used or expired".into()),
                 Guard::NodeSerial(..) => Self::AgentNotActive,
+                Guard::TokenUnrevoked(_) => Self::Conflict("the token was revoked; ask for a new one".into()),
                 Guard::Unclaimed(_) => Self::Conflict("this was used before; it is good once".into()),
                 Guard::TargetAt(..) => Self::Conflict("the target is being changed; try again in a moment".into()),
                 Guard::NoHold(_) => Self::Held { what: "what was asked for".into(), hold: None },

@@ -32,6 +32,7 @@ impl Loaded {
                 outcome: Outcome::Deny,
                 policies: Vec::new(),
                 max_ttl: None,
+                binding_waived: false,
                 why: "the policies in force do not compile, so everything is denied; see `errand policy check`".into(),
             },
         }

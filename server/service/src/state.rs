@@ -1,7 +1,7 @@
 //! What a server holds in memory: everything the issuing path asks about. Made from a snapshot, kept current from the
 //! journal alone. Reads never touch the database.
 
-use crate::{TargetBuilder, follow::Change};
+use crate::{TargetBuilder, follow::Change, revoked::RevokedTokens};
 use proto_types::{
     Entry, EntryId, Hold, Lease, LeaseId, LeaseState, Node, PolicyDoc, Record, SpiffeId, TargetDoc, Task, TaskId,
     Timestamp, hold::Stopped,
@@ -38,6 +38,7 @@ pub struct State {
     /// Serials of task SVIDs, lowercase hex: accepted while the task lives.
     pub serials: HashMap<String, TaskId>,
     task_serials: HashMap<TaskId, Vec<String>>,
+    pub revoked_tokens: RevokedTokens,
     /// Leases that are not in a final state.
     pub leases: HashMap<LeaseId, Arc<Lease>>,
     task_leases: HashMap<TaskId, BTreeSet<LeaseId>>,
@@ -65,6 +66,10 @@ impl State {
         }
         for (task, serial, _) in snapshot.serials {
             state.put_serial(task, serial);
+        }
+        for (jti, expires_at) in snapshot.revoked_tokens {
+            // Whatever the store still has is kept: nothing here says what time it is.
+            state.revoked_tokens.put(jti, expires_at, Timestamp::default());
         }
         for lease in snapshot.leases {
             state.put_lease(lease);
@@ -97,6 +102,11 @@ impl State {
                 if let (Some(task), Some(credential)) = (record.task_id, &record.credential) {
                     self.put_serial(task, credential.id.clone());
                 }
+                None
+            }
+            "token" if verb == "revoked" => {
+                let expires_at: Timestamp = whole(record, "not_after")?;
+                self.revoked_tokens.put(record.credential.as_ref()?.id.clone(), expires_at, record.time);
                 None
             }
             "lease" => {

@@ -39,6 +39,7 @@ pub async fn every_guard_is_kept_and_lost(store: Store) {
     entries(&store).await;
     leases(&store).await;
     nodes(&store).await;
+    tokens(&store).await;
     fences(&store).await;
     holds(&store).await;
 }
@@ -123,6 +124,14 @@ async fn holds(store: &Store) {
     store.lost(free(Stopped::task(&of))).await;
     store.keep(note().put(Write::DropHold(user.id))).await;
     store.kept(free(Stopped::task(&of))).await;
+}
+
+async fn tokens(store: &Store) {
+    let unrevoked = |jti: &str| Guard::TokenUnrevoked(jti.into());
+    store.kept(unrevoked("one")).await;
+    store.keep(note().when(unrevoked("one")).put(Write::RevokedToken { jti: "one".into(), expires_at: at(300) })).await;
+    store.lost(unrevoked("one")).await;
+    store.kept(unrevoked("two")).await;
 }
 
 async fn fences(store: &Store) {

@@ -63,6 +63,7 @@ async fn fill(store: &Store) {
         .put(serial(1, "5e"))
         .put(serial(2, "6f"))
         .put(Write::Lease(lease(1, 1)))
+        .put(Write::RevokedToken { jti: "j1".into(), expires_at: at(300) })
         .put(over(2, LeaseState::Revoking))
         .put(over(3, LeaseState::Lingering))
         .put(over(4, LeaseState::Revoked))
@@ -90,6 +91,7 @@ async fn check(store: &Store) {
     assert_eq!(all.nodes, [node(1)]);
     assert_eq!(all.tasks, [task(1)]);
     assert_eq!(all.serials, [(task_id(1), "5e".to_string(), at(300))]);
+    assert_eq!(all.revoked_tokens, [("j1".to_string(), at(300))]);
     let leases: Vec<_> = all.leases.iter().map(|l| l.state).collect();
     assert_eq!(leases, [LeaseState::Intended, LeaseState::Revoking, LeaseState::Lingering]);
     assert_eq!(all.leases.first(), Some(&lease(1, 1)));

@@ -1,4 +1,4 @@
-//! One request to the token endpoint, put together field by field.
+//! One request to an endpoint below `/oauth2/`, put together field by field.
 
 use super::{
     HeldTask, World,
@@ -8,11 +8,13 @@ use http_body_util::Full;
 use hyper::Request;
 
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const JWT_SPIFFE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
 /// A request; what is not said otherwise is right.
 #[derive(Clone)]
 pub struct Exchange {
+    path: &'static str,
     identity: Option<ClientIdentity>,
     form: Vec<(String, String)>,
     key: Option<String>,
@@ -25,7 +27,20 @@ impl Exchange {
     }
     /// Over a connection with this certificate, without a subject token.
     pub fn over(identity: Option<ClientIdentity>) -> Self {
-        Self { identity, form: vec![("grant_type".into(), GRANT.into())], key: None }
+        Self { path: "/oauth2/token", identity, form: vec![("grant_type".into(), GRANT.into())], key: None }
+    }
+    /// A question about a token (RFC 7662).
+    pub fn introspection(identity: Option<ClientIdentity>, token: &str) -> Self {
+        Self { path: "/oauth2/introspect", identity, form: vec![("token".into(), token.into())], key: None }
+    }
+    /// The end of a token (RFC 7009).
+    pub fn revocation(identity: Option<ClientIdentity>, token: &str) -> Self {
+        Self { path: "/oauth2/revoke", ..Self::introspection(identity, token) }
+    }
+    /// With a JWT-SVID that says who calls, over a connection without a certificate.
+    pub fn asserting(mut self, jwt: &str) -> Self {
+        self.identity = None;
+        self.and("client_assertion_type", JWT_SPIFFE).and("client_assertion", jwt)
     }
 
     /// Replaces the subject token.
@@ -69,7 +84,7 @@ impl Exchange {
         let encode =
             |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
         let form: Vec<_> = self.form.iter().map(|(n, v)| format!("{}={}", encode(n), encode(v))).collect();
-        let mut request = Request::post("/oauth2/token")
+        let mut request = Request::post(self.path)
             .header("host", format!("localhost:{port}"))
             .header("content-type", "application/x-www-form-urlencoded");
         if let Some(key) = &self.key {

@@ -18,6 +18,7 @@ mod holds;
 mod journal;
 mod layers;
 mod masks;
+mod oauth;
 mod outage;
 mod peers;
 mod policy;

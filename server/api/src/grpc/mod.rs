@@ -39,6 +39,8 @@ const MAX_OPEN_MESSAGE: usize = 128 * 1024;
 pub(crate) struct Limits {
     attest: DefaultKeyedRateLimiter<IpAddr>,
     status: DefaultKeyedRateLimiter<IpAddr>,
+    /// Failed authentications at `/oauth2/*`: nobody guesses a signature, but each try costs us its verification.
+    authentication: DefaultKeyedRateLimiter<IpAddr>,
     /// Records of denials, by who was denied: a verified identity or a uid.
     denials: DefaultKeyedRateLimiter<String>,
 }
@@ -49,6 +51,7 @@ impl Default for Limits {
         Self {
             attest: RateLimiter::keyed(Quota::per_second(rate(1)).allow_burst(rate(20))),
             status: RateLimiter::keyed(Quota::per_second(rate(10))),
+            authentication: RateLimiter::keyed(Quota::per_second(rate(1)).allow_burst(rate(60))),
             denials: RateLimiter::keyed(Quota::per_second(rate(1)).allow_burst(rate(60))),
         }
     }
@@ -62,6 +65,10 @@ impl Limits {
     /// Whether an agent of this address may say now what it is.
     fn may_post_status(&self, ip: Option<IpAddr>) -> bool {
         ip.is_none_or(|ip| within(&self.status, &subnet(ip)))
+    }
+    /// Whether one more failed authentication from this address is answered as such.
+    pub(crate) fn may_fail_to_authenticate(&self, ip: Option<IpAddr>) -> bool {
+        ip.is_none_or(|ip| within(&self.authentication, &subnet(ip)))
     }
     /// Whether one more denial of this caller goes into the journal.
     fn may_leave_a_denial(&self, who: &String) -> bool {

@@ -13,6 +13,10 @@ use proto_jose::{BundleParts, KeyPurpose, jwk_from_spki, spiffe_bundle_json};
 use proto_types::KeyUse;
 use serde_json::{Value, json};
 
+/// An X.509-SVID over mTLS, or a JWT-SVID as `client_assertion`; and the first by the name that OAuth clients without
+/// SPIFFE know (RFC 8705 section 2.1.1).
+const AUTH_METHODS: [&str; 3] = ["spiffe_x509", "spiffe_jwt", "tls_client_auth"];
+
 pub(crate) fn router(api: Api) -> Router {
     Router::new()
         .route("/.well-known/openid-configuration", get(openid))
@@ -24,16 +28,25 @@ pub(crate) fn router(api: Api) -> Router {
 
 fn metadata(api: &Api) -> Value {
     let s = api.service.settings();
+    let beside = |endpoint: &str, name: &str| endpoint.strip_suffix("/token").map(|base| format!("{base}/{name}"));
     json!({
         "issuer": s.issuer,
         "jwks_uri": format!("{}/keys", s.issuer.trim_end_matches('/')),
         "token_endpoint": s.token_endpoint,
-        "mtls_endpoint_aliases": { "token_endpoint": s.mtls_token_endpoint },
+        "introspection_endpoint": beside(&s.token_endpoint, "introspect"),
+        "revocation_endpoint": beside(&s.token_endpoint, "revoke"),
+        "mtls_endpoint_aliases": {
+            "token_endpoint": s.mtls_token_endpoint,
+            "introspection_endpoint": beside(&s.mtls_token_endpoint, "introspect"),
+            "revocation_endpoint": beside(&s.mtls_token_endpoint, "revoke"),
+        },
         "grant_types_supported": ["urn:ietf:params:oauth:grant-type:token-exchange"],
         "response_types_supported": ["id_token"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["ES256"],
-        "token_endpoint_auth_methods_supported": ["self_signed_tls_client_auth"],
+        "token_endpoint_auth_methods_supported": AUTH_METHODS,
+        "introspection_endpoint_auth_methods_supported": AUTH_METHODS,
+        "revocation_endpoint_auth_methods_supported": AUTH_METHODS,
         "tls_client_certificate_bound_access_tokens": true,
         "claims_supported": ["iss", "sub", "aud", "exp", "iat", "jti", "act", "txn", "task", "cnf"],
     })

@@ -1,4 +1,4 @@
-//! How the caller of the token endpoint says who it is (RFC 7521 section 4.2, RFC 8705 section 2).
+//! How a client says who it is at `/oauth2/*` (RFC 7521 section 4.2, RFC 8705 section 2).
 //!
 //! Decides which method was used, and that it was one. Verifying the certificate or the assertion is the service's.
 
@@ -22,7 +22,7 @@ pub enum ClientAuth {
 
 impl ClientAuth {
     /// `authorization`: an `Authorization` header came along. `certificate`: the connection has a verified certificate.
-    pub(super) fn read(form: &ExchangeForm, authorization: bool, certificate: bool) -> Result<Self, OAuthError> {
+    pub fn read(form: &ExchangeForm, authorization: bool, certificate: bool) -> Result<Self, OAuthError> {
         let assertion = form.get("client_assertion");
         let kind = form.get("client_assertion_type");
         let others = usize::from(authorization) + usize::from(form.get("client_secret").is_some());

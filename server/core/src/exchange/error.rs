@@ -1,4 +1,5 @@
-//! The errors of the token endpoint (RFC 6749 section 5.2, RFC 8693 section 2.2.2, RFC 9396 section 5, CIBA section 11).
+//! The errors of `/oauth2/*` (RFC 6749 section 5.2, RFC 7009 section 2.2.1, RFC 8693 section 2.2.2, RFC 9396 section 5,
+//! CIBA section 11).
 //!
 //! An `OAuthError` holds a code and a sentence, never a token: the type has no room for one.
 
@@ -16,6 +17,10 @@ pub enum OAuthCode {
     InvalidScope,
     InvalidAuthorizationDetails,
     AccessDenied,
+    /// Revocation of what cannot be called back.
+    UnsupportedTokenType,
+    /// Too many failed authentications from where the caller is (429).
+    TooManyAttempts,
     /// Journal, policy, clock or store is in doubt: nothing is issued (503).
     TemporarilyUnavailable,
     ServerError,
@@ -32,7 +37,8 @@ impl OAuthCode {
             Self::InvalidScope => "invalid_scope",
             Self::InvalidAuthorizationDetails => "invalid_authorization_details",
             Self::AccessDenied => "access_denied",
-            Self::TemporarilyUnavailable => "temporarily_unavailable",
+            Self::UnsupportedTokenType => "unsupported_token_type",
+            Self::TooManyAttempts | Self::TemporarilyUnavailable => "temporarily_unavailable",
             Self::ServerError => "server_error",
         }
     }
@@ -40,6 +46,7 @@ impl OAuthCode {
     pub const fn status(self) -> u16 {
         match self {
             Self::InvalidClient => 401,
+            Self::TooManyAttempts => 429,
             Self::TemporarilyUnavailable => 503,
             Self::ServerError => 500,
             Self::InvalidRequest
@@ -48,7 +55,8 @@ impl OAuthCode {
             | Self::InvalidTarget
             | Self::InvalidScope
             | Self::InvalidAuthorizationDetails
-            | Self::AccessDenied => 400,
+            | Self::AccessDenied
+            | Self::UnsupportedTokenType => 400,
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The task token (RFC 9068 `at+jwt`, with `act` of RFC 8693 section 4.1 and `cnf` of RFC 8705 section 3.1): what one
-//! task may do here, bound to its caller's certificate.
+//! task may do here, bound to its caller's certificate unless policy waives that.
 
 use super::{TASK_TTL, TemplateError, end, seconds};
 use crate::ports::JwtTemplate;
@@ -17,8 +17,8 @@ pub struct TaskTokenRequest<'a> {
     /// Exactly one.
     pub audience: &'a str,
     pub jti: &'a str,
-    /// SHA-256 of the caller's certificate, DER.
-    pub cert_sha256: &'a [u8; 32],
+    /// SHA-256 of the caller's certificate, DER. `None` only where policy waives binding: then whoever has it bears it.
+    pub cert_sha256: Option<&'a [u8; 32]>,
     /// Roles granted, space separated (`orders-db/readonly`); empty leaves the claim out.
     pub scope: &'a str,
     /// What was granted (RFC 9396), an array; empty leaves the claim out.
@@ -67,7 +67,9 @@ fn claims(request: &TaskTokenRequest<'_>) -> Map<String, Value> {
         }),
     );
     put("intent_hash", b64(digest(task.intent.as_bytes()).as_ref()));
-    put("cnf", json!({ "x5t#S256": b64(request.cert_sha256) }));
+    if let Some(cert) = request.cert_sha256 {
+        put("cnf", json!({ "x5t#S256": b64(cert) }));
+    }
     if !request.scope.is_empty() {
         put("scope", request.scope.into());
     }

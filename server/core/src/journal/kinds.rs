@@ -22,6 +22,14 @@ pub const KINDS: &[(&str, &str)] = &[
     ("task.ended", "A task ended; `detail.end_reason` says why. Its tokens are dead from this position on."),
     ("decision.made", "Policy answered one request."),
     ("token.issued", "A task token was signed; `credential.id` is its `jti`."),
+    (
+        "token.revoked",
+        "A task token was revoked before its end; `credential.id` is its `jti`. It is dead from this position on.",
+    ),
+    (
+        "client.authenticated",
+        "A task's JWT-SVID stood in for a certificate at the token endpoint; its `jti`, `credential.id`, is spent.",
+    ),
     ("lease.intended", "A credential is about to be made in a target, under the name in `detail.name`."),
     ("lease.handed", "A credential left the house."),
     ("lease.void", "The target refused: the credential never existed."),

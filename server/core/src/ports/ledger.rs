@@ -46,6 +46,8 @@ pub enum Guard {
     Held(HoldId),
     /// The value still stands beside its record.
     Private(PrivateValue),
+    /// The task token with this `jti` was not revoked.
+    TokenUnrevoked(String),
     /// The singleton job is still held at this epoch.
     Fence(&'static str, Epoch),
 }
@@ -66,6 +68,11 @@ pub enum Write {
         not_after: Timestamp,
     },
     Lease(Lease),
+    /// A task token is dead before its end.
+    RevokedToken {
+        jti: String,
+        expires_at: Timestamp,
+    },
     Authority(AuthorityRow),
     DropAuthority(String),
     Target(TargetDoc),
@@ -221,6 +228,8 @@ pub struct Snapshot {
     pub serials: Vec<(TaskId, String, Timestamp)>,
     /// Leases that are not in a final state.
     pub leases: Vec<Lease>,
+    /// (`jti`, end) of revoked task tokens.
+    pub revoked_tokens: Vec<(String, Timestamp)>,
     pub authorities: Vec<AuthorityRow>,
     pub targets: Vec<TargetDoc>,
     pub policies: Vec<PolicyDoc>,

@@ -38,13 +38,16 @@ pub enum Outcome {
     Deny,
 }
 
-/// Policy's answer. Obligations of *every* satisfied permit apply: `max_ttl` is the least of them.
+/// Policy's answer. Obligations of *every* satisfied permit apply: `max_ttl` is the least of them, and binding is waived
+/// only when each of them waives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     pub outcome: Outcome,
     /// Ids of the deciding policies (permits when permitted, forbids when forbidden; empty when nothing permitted).
     pub policies: Vec<String>,
     pub max_ttl: Option<Duration>,
+    /// What is given may go to a caller that proves no key. `false` in every denial.
+    pub binding_waived: bool,
     /// For people: why it was denied, in one sentence that says what to do.
     pub why: String,
 }

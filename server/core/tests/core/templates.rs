@@ -130,7 +130,7 @@ fn a_task_token_names_the_party_the_actors_and_the_callers_key() {
         issuer: "https://errand.example.org",
         audience: "https://errand.example.org",
         jti: "j1",
-        cert_sha256: &[7; 32],
+        cert_sha256: Some(&[7; 32]),
         scope: "orders-db/readonly",
         authorization_details: &[],
         now: NOW,

@@ -38,11 +38,13 @@ pub fn request(n: u64, roles: &[&str]) -> StartRequest {
 }
 
 pub fn permit(max_ttl: Option<Duration>) -> Decision {
-    Decision { outcome: Outcome::Permit, policies: vec!["p".into()], max_ttl, why: "permitted by p".into() }
+    let (policies, why) = (vec!["p".into()], "permitted by p".into());
+    Decision { outcome: Outcome::Permit, policies, max_ttl, binding_waived: false, why }
 }
 
 pub fn deny() -> Decision {
-    Decision { outcome: Outcome::Deny, policies: vec!["no".into()], max_ttl: None, why: "forbidden by no".into() }
+    let (policies, why) = (vec!["no".into()], "forbidden by no".into());
+    Decision { outcome: Outcome::Deny, policies, max_ttl: None, binding_waived: false, why }
 }
 
 /// Permits all that is asked, each role for half an hour.

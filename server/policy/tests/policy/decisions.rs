@@ -27,6 +27,8 @@ struct Case {
     by: Vec<String>,
     #[serde(default)]
     max_ttl: Option<String>,
+    #[serde(default)]
+    binding_waived: bool,
     /// Words that the sentence for people holds.
     #[serde(default)]
     why: Vec<String>,
@@ -48,6 +50,7 @@ impl Case {
         assert_eq!(outcome, self.outcome, "{}: {}", self.name, got.why);
         assert_eq!(got.policies, self.by, "{}", self.name);
         assert_eq!(got.max_ttl.map(format_duration), self.max_ttl, "{}", self.name);
+        assert_eq!(got.binding_waived, self.binding_waived, "{}", self.name);
         for word in &self.why {
             assert!(got.why.contains(word), "{}: `{word}` is not in `{}`", self.name, got.why);
         }

@@ -3,61 +3,42 @@
 //! The lease row `intended` is durable before the target is touched; `handed` and its record are durable before the
 //! credential leaves, in a commit that loses when the task has ended meanwhile. Then nobody has seen the secret and the
 //! lease is revoked. The work goes on to its end when the caller hangs up.
+//!
+//! Whoever calls without a certificate needs every permit that applies to waive binding, and spends its assertion.
 
 mod answers;
+mod caller;
 mod credential;
 mod subject;
+mod tokens;
 
 pub(crate) use answers::Answers;
+pub use caller::{ExchangeCaller, TokenCaller};
 
 use crate::{Service, ServiceError};
-use proto_types::{Record, RoleName, SpiffeId, Task, Timestamp, hold::Stopped};
+use caller::Proof;
+use proto_jose::VerifiedJwt;
+use proto_types::{LeaseId, Record, RoleName, Task, Timestamp, hold::Stopped};
 use serde_json::json;
 use server_core::{
     exchange::{
-        ClientAuth, ExchangeRequest, Goal, OAuthCode, OAuthError, Proven, SubjectType, TokenResponse, TokenType,
-        fingerprint, narrow_task_token,
+        Admitted, ClientAuth, ExchangeRequest, Goal, OAuthCode, OAuthError, Proven, SubjectType, TokenResponse,
+        TokenType, fingerprint, narrow_task_token,
     },
     issue::{TaskTokenRequest, task_token_template},
-    ports::{Action, Commit, Decision, Query},
+    ports::{Action, Commit, Decision, Guard, Outcome, Query},
 };
 use std::{sync::Arc, time::Duration};
 use subject::within_token;
 
-/// A caller whose task SVID was verified at the connection and found among the serials of live tasks.
-/// Made by [`Service::exchange_caller`] only.
-#[derive(Clone, Debug)]
-pub struct ExchangeCaller {
-    id: SpiffeId,
-    task: Arc<Task>,
-    cert_sha256: [u8; 32],
-}
+/// How long a task token is asked for.
+const TOKEN_TTL: Duration = Duration::from_secs(300);
 
 /// The whole answer.
 #[derive(Debug)]
 pub struct Exchanged(pub TokenResponse);
 
 impl Service {
-    /// Who calls the token endpoint: the SVID's serial must have been issued here, for a task that lives.
-    pub fn exchange_caller(
-        &self,
-        id: &SpiffeId,
-        serial: &str,
-        cert_sha256: [u8; 32],
-    ) -> Result<ExchangeCaller, OAuthError> {
-        let task = self.read(|s| s.tasks.get(s.serials.get(serial)?).cloned());
-        let task = task.ok_or_else(|| {
-            refuse(
-                OAuthCode::InvalidClient,
-                "this certificate is not the SVID of a live task; exchange from inside a task (errand run, errand exchange)",
-            )
-        })?;
-        if id.to_string() != task.spiffe_id() || !task.is_live() || task.ends_at <= self.now() {
-            return Err(refuse(OAuthCode::InvalidClient, "the task of this certificate is over; start a new one"));
-        }
-        Ok(ExchangeCaller { id: id.clone(), task, cert_sha256 })
-    }
-
     /// Exchanges. An authenticated refusal leaves one record.
     pub async fn exchange(
         &self,
@@ -116,7 +97,7 @@ impl Service {
         key: Option<String>,
     ) -> Result<Exchanged, OAuthError> {
         let now = self.now();
-        if let ClientAuth::Assertion { .. } = request.client {
+        if let (ClientAuth::Assertion { .. }, Proof::Certificate(_)) = (&request.client, &caller.proof) {
             let why = "a client_assertion is not accepted beside a certificate; the task's own SVID authenticates";
             return Err(refuse(OAuthCode::InvalidRequest, why));
         }
@@ -132,43 +113,108 @@ impl Service {
             subject_expires: subject.expires_at(),
         };
         let admitted = request.admit(&proven, &caller.task, now)?;
+        if let Proof::Assertion(claim) = &caller.proof {
+            self.binding_is_waived(&admitted, now)?;
+            self.spend(caller, claim, now).await?;
+        }
         let print = fingerprint(request, &proven);
         if let Some(key) = &key
             && let Some(answer) = self.recall(&caller.task, key, print, now).await?
         {
             return Ok(answer);
         }
-        // A task token carries authority of its own: what it buys ends with it.
-        let bound = (request.subject.kind == SubjectType::AccessToken).then(|| subject.expires_at());
-        let made = match &admitted.grants[..] {
-            [] => self.task_token(caller, &admitted.scope, admitted.narrowed, bound, now).await.map(|a| (a, None)),
-            [grant] => {
-                self.credential(&caller.task, grant, request, bound, now).await.map(|(a, lease)| (a, Some(lease)))
-            }
-            _ => {
-                Err(refuse(OAuthCode::InvalidTarget, "one credential an exchange: ask for each target/role by itself"))
-            }
-        };
+        let made = self.make(caller, request, &admitted, &subject, now).await;
         if let Some(key) = key {
             self.keep(&caller.task, key, &made, now);
         }
         made.map(|(answer, _)| Exchanged(answer))
     }
 
+    /// Makes what was asked, and looks once more before it is released.
+    async fn make(
+        &self,
+        caller: &ExchangeCaller,
+        request: &ExchangeRequest,
+        admitted: &Admitted<'_>,
+        subject: &VerifiedJwt,
+        now: Timestamp,
+    ) -> Result<(TokenResponse, Option<LeaseId>), OAuthError> {
+        // A task token carries authority of its own: what it buys ends with it.
+        let token = (request.subject.kind == SubjectType::AccessToken).then_some(subject);
+        let bound = token.map(VerifiedJwt::expires_at);
+        match &admitted.grants[..] {
+            [] => self.task_token(caller, admitted, token, now).await.map(|a| (a, None)),
+            [grant] => {
+                let (answer, lease) = self.credential(&caller.task, grant, request, bound, now).await?;
+                if let Err(error) = self.last_look(caller, admitted, subject) {
+                    self.take_back(lease).await;
+                    return Err(error);
+                }
+                Ok((answer, Some(lease)))
+            }
+            _ => {
+                Err(refuse(OAuthCode::InvalidTarget, "one credential an exchange: ask for each target/role by itself"))
+            }
+        }
+    }
+
+    /// What the request stood on may have gone while a target was at work: a subject token that was revoked, a policy
+    /// that waived binding. (That the task lives is a guard of the commits themselves.)
+    fn last_look(
+        &self,
+        caller: &ExchangeCaller,
+        admitted: &Admitted<'_>,
+        subject: &VerifiedJwt,
+    ) -> Result<(), OAuthError> {
+        self.unrevoked(subject)?;
+        match &caller.proof {
+            Proof::Assertion(_) => self.binding_is_waived(admitted, self.now()),
+            Proof::Certificate(_) => Ok(()),
+        }
+    }
+
+    /// Nobody has seen the secret: the lease is ended.
+    async fn take_back(&self, lease: LeaseId) {
+        if let Err(error) = self.lease_revoke(lease, None).await {
+            tracing::warn!(%lease, %error, "a credential that was not released could not be ended; it ends with its task");
+        }
+    }
+
+    /// A caller that proved no key gets what every permit that applies gives to such a caller, and nothing else.
+    fn binding_is_waived(&self, admitted: &Admitted<'_>, now: Timestamp) -> Result<(), OAuthError> {
+        let (role, ttl) = match &admitted.grants[..] {
+            [grant] => (Some(&grant.role), grant.max_ttl),
+            _ => (None, TOKEN_TTL),
+        };
+        let decision = self.ask(admitted.task, role, ttl, now);
+        if decision.outcome != Outcome::Permit {
+            return Err(refuse(OAuthCode::AccessDenied, decision.why));
+        }
+        if decision.binding_waived {
+            return Ok(());
+        }
+        let what = role.map_or_else(|| "a task token".into(), ToString::to_string);
+        let why = format!(
+            "policy gives {what} only to a caller that proves its key: call {} with the task's X.509-SVID, or have every \
+             policy that permits it say @binding('none')",
+            self.inner.settings.mtls_token_endpoint
+        );
+        Err(refuse(OAuthCode::UnauthorizedClient, why))
+    }
+
     async fn task_token(
         &self,
         caller: &ExchangeCaller,
-        scope: &[RoleName],
-        narrowed: bool,
-        bound: Option<Timestamp>,
+        admitted: &Admitted<'_>,
+        subject: Option<&VerifiedJwt>,
         now: Timestamp,
     ) -> Result<TokenResponse, OAuthError> {
         let task = &caller.task;
-        let decision = self.ask(task, None, Duration::from_secs(300), now);
-        let ends = narrow_task_token(task, &decision, bound, now)?;
+        let decision = self.ask(task, None, TOKEN_TTL, now);
+        let ends = narrow_task_token(task, &decision, subject.map(VerifiedJwt::expires_at), now)?;
         let ancestors = self.ancestors(task);
         let ancestors: Vec<&Task> = ancestors.iter().map(|t| &**t).collect();
-        let scope = scope.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let scope = admitted.scope.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         let jti = self.inner.ports.entropy.uuid_v7(now).to_string();
         let issuer = &self.inner.settings.issuer;
         let mut template = task_token_template(&TaskTokenRequest {
@@ -177,7 +223,17 @@ impl Service {
             issuer,
             audience: issuer,
             jti: &jti,
-            cert_sha256: &caller.cert_sha256,
+            cert_sha256: match &caller.proof {
+                Proof::Certificate(sha256) => Some(sha256),
+                // Asked of this very decision: the one that waived binding before may be another's.
+                Proof::Assertion(_) if decision.binding_waived => None,
+                Proof::Assertion(_) => {
+                    let why = "policy changed while this was being decided; ask again";
+                    return self
+                        .binding_is_waived(admitted, now)
+                        .and(Err(refuse(OAuthCode::TemporarilyUnavailable, why)));
+                }
+            },
             scope: &scope,
             authorization_details: &[],
             now,
@@ -193,19 +249,28 @@ impl Service {
             .node(&task.node)
             .decision("permit", decision.policies)
             .credential("task_token", &jti)
-            .detail(json!({ "audience": issuer, "scope": scope, "not_after": signed.expires_at }));
+            .detail(json!({
+                "audience": issuer, "scope": scope, "not_after": signed.expires_at,
+                "bound": matches!(caller.proof, Proof::Certificate(_)),
+            }));
         let mut unit = Commit::of(record);
         for guard in self.path(task).map_err(unavailable)? {
             unit = unit.when(guard);
         }
-        let _released = self.commit(unit).await.map_err(unavailable)?;
+        if let Some(jti) = subject.and_then(|s| s.text("jti")) {
+            unit = unit.when(Guard::TokenUnrevoked(jti.into()));
+        }
+        let _released = self.commit(unit).await.map_err(|error| match error {
+            ServiceError::Conflict(why) => refuse(OAuthCode::InvalidRequest, why),
+            other => unavailable(other),
+        })?;
         Ok(TokenResponse {
             access_token: signed.token,
             issued_token_type: TokenType::ACCESS_TOKEN.as_str().into(),
             // RFC 8705 section 3: bound to the certificate, presented as a bearer token.
             token_type: "Bearer".into(),
             expires_in: signed.expires_at.since(now).as_secs(),
-            scope: narrowed.then_some(scope),
+            scope: admitted.narrowed.then_some(scope),
             credential: None,
         })
     }

@@ -57,6 +57,10 @@ pub fn holds(conn: &Connection, guard: &Guard, now: Timestamp) -> Result<bool> {
             let sql = "SELECT 1 FROM journal_private WHERE position = ?1 AND field = ?2";
             exists(conn.prepare_cached(sql)?, params![int(value.position.0), value.field.as_str()])
         }
+        Guard::TokenUnrevoked(jti) => {
+            let sql = "SELECT 1 FROM revoked_token WHERE jti = ?1";
+            exists(conn.prepare_cached(sql)?, [jti]).map(|there| !there)
+        }
         Guard::Fence(job, epoch) => {
             // A job that nobody ever held stands at 0.
             let sql = "SELECT coalesce((SELECT epoch FROM job WHERE name = ?1), 0) = ?2";

@@ -11,6 +11,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_first.sql"),
     include_str!("../../migrations/sqlite/0002_holds.sql"),
     include_str!("../../migrations/sqlite/0003_sink_cursors.sql"),
+    include_str!("../../migrations/sqlite/0005_revoked_tokens.sql"),
 ];
 
 /// The schema this program writes (`PRAGMA user_version`).

@@ -24,6 +24,7 @@ pub fn load(conn: &Connection) -> Result<Snapshot, ReadError> {
             "lease",
             "SELECT id, body FROM lease WHERE state NOT IN ('revoked', 'expired', 'void') ORDER BY id",
         )?,
+        revoked_tokens: revoked_tokens(&moment)?,
         authorities: authorities(&moment)?,
         targets: nouns(&moment, "target", "SELECT name, body FROM target ORDER BY name")?,
         policies: nouns(&moment, "policy", "SELECT id, body FROM policy ORDER BY id")?,
@@ -63,6 +64,12 @@ fn serials(conn: &Connection) -> Result<Vec<(TaskId, String, Timestamp)>, ReadEr
         let task = text(row, 0)?;
         let id = task.parse().map_err(|_| inconsistent("task_serial", &task))?;
         Ok((id, text(row, 1)?, Timestamp::from_millis(row.get(2).map_err(unreadable)?)))
+    })
+}
+
+fn revoked_tokens(conn: &Connection) -> Result<Vec<(String, Timestamp)>, ReadError> {
+    each(conn, "SELECT jti, expires_at FROM revoked_token ORDER BY jti", |row| {
+        Ok((text(row, 0)?, Timestamp::from_millis(row.get(1).map_err(unreadable)?)))
     })
 }
 

@@ -96,7 +96,7 @@ impl SqliteStore {
         Ok((tree.written > 0).then(|| tree.root()))
     }
 
-    /// Deletes claims, join tokens and serials that ended some time ago. Called each minute.
+    /// Deletes claims, join tokens, serials and revoked tokens that ended some time ago. Called each minute.
     pub async fn tidy(&self) -> Result<(), CommitError> {
         // The earlier of both clocks: a wall clock that jumped ahead must not make old tokens new.
         let end = self.clock.now().min(self.shared.high_water()).minus(KEPT).as_millis();
@@ -108,6 +108,8 @@ impl SqliteStore {
                  (SELECT task, serial FROM task_serial WHERE not_after < ?1 ORDER BY not_after LIMIT ?2)",
                 "DELETE FROM join_token WHERE digest IN
                  (SELECT digest FROM join_token WHERE expires_at < ?1 LIMIT ?2)",
+                "DELETE FROM revoked_token WHERE jti IN
+                 (SELECT jti FROM revoked_token WHERE expires_at < ?1 ORDER BY expires_at LIMIT ?2)",
             ] {
                 conn.prepare_cached(sql)?.execute((end, SWEEP))?;
             }

@@ -31,6 +31,7 @@ impl Put {
             Write::DropEntry(_)
             | Write::DropNode(_)
             | Write::TaskSerial { .. }
+            | Write::RevokedToken { .. }
             | Write::Authority(_)
             | Write::DropAuthority(_)
             | Write::DropTarget(_)
@@ -59,6 +60,9 @@ impl Put {
                 "INSERT OR REPLACE INTO task_serial VALUES(?1, ?2, ?3)",
                 params![task.to_string(), serial, not_after.as_millis()],
             )?,
+            Write::RevokedToken { jti, expires_at } => {
+                run("INSERT OR REPLACE INTO revoked_token VALUES(?1, ?2)", params![jti, expires_at.as_millis()])?
+            }
             Write::Target(noun) => run("INSERT OR REPLACE INTO target VALUES(?1, ?2)", params![noun.name, body])?,
             Write::Policy(noun) => run("INSERT OR REPLACE INTO policy VALUES(?1, ?2)", params![noun.id, body])?,
             Write::Hold(noun) => {

@@ -2,14 +2,14 @@
 
 use super::{beside, open, options, place, size, try_open};
 use rusqlite::Connection;
-use server_core::ports::{Ledger, Snapshots};
+use server_core::ports::{Ledger, Snapshots, Write};
 use server_store::{OpenError, SqliteStore};
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
-use testkit::ledger_law::nouns::note;
+use testkit::ledger_law::nouns::{at, note, task};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -77,6 +77,20 @@ fn a_newer_schema_is_refused_and_the_known_one_is_not() {
     assert!(matches!(try_open(&path), Err(OpenError::NotAStore { .. })));
     version(now);
     open(&path);
+}
+
+#[tokio::test]
+async fn an_older_schema_is_brought_up_to_date_and_keeps_what_it_held() {
+    let (_folder, path) = place();
+    let store = open(&path);
+    store.commit(note().put(Write::Task(task(1)))).await.unwrap();
+    drop(store);
+    edit(&path, "DROP TABLE revoked_token; PRAGMA user_version = 1");
+    let store = open(&path);
+    let revoked = Write::RevokedToken { jti: "one".into(), expires_at: at(300) };
+    store.commit(note().put(revoked)).await.unwrap();
+    let all = store.load().await.unwrap();
+    assert_eq!((all.tasks, all.revoked_tokens), (vec![task(1)], vec![("one".to_string(), at(300))]));
 }
 
 #[test]

@@ -20,8 +20,6 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use proto_types::Record;
-use server_core::ports::Commit;
 
 /// Who was found to administer; put into the request's extensions by the gate.
 #[derive(Clone, Debug)]
@@ -54,14 +52,7 @@ async fn gate(State(api): State<Api>, mut request: Request, next: Next) -> Respo
             next.run(request).await
         }
         Err(problem) => {
-            if let Peer::Local { uid, .. } = peer {
-                let record = Record::new(api.service.now(), "access.denied")
-                    .outcome("denied")
-                    .detail(serde_json::json!({ "uid": uid, "path": proto_types::id::excerpt(request.uri().path()) }));
-                if let Err(error) = api.service.ports().ledger.commit(Commit::of(record)).await {
-                    tracing::warn!(%error, "a refusal could not be recorded");
-                }
-            }
+            super::record_denial(&api, &peer, request.uri().path()).await;
             problem.into_response()
         }
     }

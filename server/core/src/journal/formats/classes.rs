@@ -94,6 +94,8 @@ const EVENTS: &[Line] = &[
     ("task.ended", Auth, is::LOGOFF, Info, Outcome),
     ("decision.made", Api, is::OTHER, Info, Outcome),
     ("token.issued", Auth, is::SERVICE_TICKET, Info, Outcome),
+    ("token.revoked", Access, is::REVOKE, Info, Outcome),
+    ("client.authenticated", Auth, is::LOGON, Info, Outcome),
     ("lease.intended", Access, is::ASSIGN, Info, Pending),
     ("lease.handed", Access, is::ASSIGN, Info, Outcome),
     ("lease.void", Access, is::ASSIGN, Low, Failure),
