@@ -214,8 +214,8 @@ pub struct Snapshot {
     pub tasks: Vec<Task>,
     /// (task, serial, not after) of live tasks.
     pub serials: Vec<(TaskId, String, Timestamp)>,
-    /// Leases that are not in a final state.
-    pub leases: Vec<Lease>,
+    /// Leases that are not in a final state, each where it will stay: there may be hundreds of thousands.
+    pub leases: Vec<Arc<Lease>>,
     pub authorities: Vec<AuthorityRow>,
     pub targets: Vec<TargetDoc>,
     pub policies: Vec<PolicyDoc>,
