@@ -118,7 +118,9 @@ impl Plan {
             }
             None => {}
         }
-        memory_after(&house, report)?;
+        if self.wants(&[Svid, Exchange, Errands]) {
+            memory_after(&house, report)?;
+        }
         // Last: its leases live on for five minutes, and so does what they take of the server's memory.
         if self.wants(&[Ssh]) {
             ssh::run(&house, dir, crypto, self.lengths.closed, report).await?;
