@@ -27,5 +27,5 @@ lint: ## Formatting, clippy, and the dependency rules of deny.toml
 	@command -v cargo-deny >/dev/null || { echo "lint: cargo-deny is missing: installing it, about 3 minutes"; cargo install --locked cargo-deny; }
 	cargo deny --log-level error check -A unused-wrapper bans licenses sources
 
-bench: deps ## How fast and how slow, on this machine (release build)
-	cargo run --locked --release -p bench
+bench: deps ## How fast and how slow, on this machine (release build; ROWS=ssh,leases narrows)
+	cargo run --locked --release -p bench -- $(if $(ROWS),--rows $(ROWS))

@@ -1,7 +1,8 @@
 //! The machine while something is measured: what it is, what our own processes used of it, and what everybody else did.
 
+use crate::stopwatch::{now, until};
 use anyhow::{Context, Result};
-use std::fs;
+use std::{fs, time::Duration};
 
 /// Share of the cores that others may use before a figure is said to be disturbed.
 const DISTURBED: f64 = 0.05;
@@ -76,6 +77,18 @@ fn ticks(server: u32, ours: &[u32]) -> Result<Ticks> {
     let idle: f64 = times.iter().skip(3).take(2).sum();
     let used = ours.iter().map(|pid| of_process(*pid)).sum::<Result<f64>>()?;
     Ok(Ticks { server: of_process(server)?, ours: used, busy: all - idle, all })
+}
+
+/// CPU a process has used since it began, seconds.
+pub fn cpu(pid: u32) -> Result<f64> {
+    Ok(of_process(pid)? / TICKS)
+}
+
+/// Percent of one core that went, over `time`, to whatever `cpu` counts the seconds of.
+pub async fn idle(time: Duration, cpu: impl Fn() -> Result<f64>) -> Result<f64> {
+    let (begin, before) = (now(), cpu()?);
+    until(begin + time).await;
+    Ok((cpu()? - before) / (now() - begin).as_secs_f64() * 100.0)
 }
 
 fn of_process(pid: u32) -> Result<f64> {

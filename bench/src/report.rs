@@ -11,6 +11,9 @@ pub enum Unit {
     Millis,
     Micros,
     Mebibytes,
+    Seconds,
+    /// Of one core.
+    Percent,
 }
 
 impl Unit {
@@ -20,6 +23,8 @@ impl Unit {
             Self::PerSecond => format!("{value:.1}/s"),
             Self::Millis => format!("{value:.2} ms"),
             Self::Micros => format!("{value:.0} µs"),
+            Self::Seconds => format!("{value:.2} s"),
+            Self::Percent => format!("{value:.1} %"),
             Self::Mebibytes => format!("{value:.1} MiB"),
         }
     }

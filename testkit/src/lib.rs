@@ -8,6 +8,7 @@ pub mod openssh;
 pub mod poll;
 pub mod ports;
 pub mod postgres;
+pub mod python;
 pub mod signers;
 pub mod sts;
 pub mod target_law;

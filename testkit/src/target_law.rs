@@ -53,7 +53,7 @@ impl Subject<'_> {
             issued_at: self.now,
             expires_at: request.not_after,
             revoked_at: None,
-            handle,
+            handle: handle.into(),
             due_at: self.now,
             tries: 0,
             last_error: None,

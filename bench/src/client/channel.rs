@@ -4,7 +4,7 @@ use super::tls;
 use anyhow::Result;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use std::{path::PathBuf, sync::Arc};
+use std::{net::Ipv4Addr, path::PathBuf, sync::Arc};
 use tokio::net::UnixStream;
 use tonic::{
     Request, Status,
@@ -13,11 +13,11 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-/// One HTTP/2 connection to the server's gRPC port.
-pub async fn over_tls(port: u16, config: Arc<ClientConfig>) -> Result<Channel> {
+/// One HTTP/2 connection to the server's gRPC port, from this address.
+pub async fn over_tls(from: Ipv4Addr, port: u16, config: Arc<ClientConfig>) -> Result<Channel> {
     let connector = tower::service_fn(move |_| {
         let config = config.clone();
-        async move { tls::connect(port, config).await.map(TokioIo::new) }
+        async move { tls::connect_from(from, port, config).await.map(TokioIo::new) }
     });
     Ok(Endpoint::from_static("http://server").connect_with_connector(connector).await?)
 }

@@ -1,6 +1,7 @@
-//! The client's side: keys, TLS, channels, one attested node, one kept connection to the token endpoint.
+//! The client's side: keys, TLS, channels, one attested node, kept connections to the token endpoint and to anything that speaks HTTP.
 
 pub mod channel;
+pub mod http;
 pub mod keys;
 pub mod node;
 pub mod rpc;

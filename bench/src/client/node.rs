@@ -4,7 +4,7 @@ use super::{channel, keys::Key, rpc::Rpc, tls};
 use crate::house::House;
 use anyhow::{Context, Result};
 use proto_wire::{
-    errand::v1::{StartTaskRequest, node_client::NodeClient},
+    errand::v1::{StartTaskRequest, WatchRequest, WatchResponse, node_client::NodeClient},
     spire::api::{
         server::agent::v1::{
             AgentX509svidParams, AttestAgentRequest, agent_client::AgentClient, attest_agent_request as ask,
@@ -13,7 +13,8 @@ use proto_wire::{
         types::{AttestationData, Selector, Spiffeid},
     },
 };
-use tonic::transport::Channel;
+use std::net::Ipv4Addr;
+use tonic::{Streaming, transport::Channel};
 
 /// Its connections are kept: one under load, one for the rest.
 pub struct Node {
@@ -33,9 +34,14 @@ pub struct TaskIdentity {
 impl Node {
     /// Attests with a fresh join token, then comes back with its own SVID.
     pub async fn attest(house: &House) -> Result<Self> {
-        let token = house.join_token(None).await?;
+        Self::attest_from(Ipv4Addr::LOCALHOST, house, None).await
+    }
+
+    /// The same from an address of its own, under a second name.
+    pub async fn attest_from(from: Ipv4Addr, house: &House, alias: Option<Spiffeid>) -> Result<Self> {
+        let token = house.join_token(alias).await?;
         let key = Key::generate()?;
-        let nobody = channel::over_tls(house.grpc, tls::config(&house.ca, None, b"h2")?).await?;
+        let nobody = channel::over_tls(from, house.grpc, tls::config(&house.ca, None, b"h2")?).await?;
         let first = AttestAgentRequest {
             step: Some(ask::Step::Params(ask::Params {
                 data: Some(AttestationData { r#type: "join_token".into(), payload: token.into_bytes() }),
@@ -47,9 +53,14 @@ impl Node {
         let Some(answer::Step::Result(result)) = step else { anyhow::bail!("the server did not attest: {step:?}") };
         let svid = result.svid.context("an attested node has an SVID")?;
         let config = tls::config(&house.ca, Some((&svid.cert_chain, &key.pkcs8)), b"h2")?;
-        let tasks = NodeClient::new(channel::over_tls(house.grpc, config.clone()).await?);
+        let tasks = NodeClient::new(channel::over_tls(from, house.grpc, config.clone()).await?);
         let rpc = Rpc::connect(house.grpc, config).await?;
         Ok(Self { id: svid.id.context("an SVID has an id")?, rpc, tasks })
+    }
+
+    /// What the server tells this node, from now on.
+    pub async fn watch(&mut self) -> Result<Streaming<WatchResponse>> {
+        Ok(self.tasks.watch(WatchRequest::default()).await?.into_inner())
     }
 
     /// Starts a task held by its key, with these grants.

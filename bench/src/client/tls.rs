@@ -7,8 +7,8 @@ use rustls::{
     pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName},
     version::TLS13,
 };
-use std::sync::Arc;
-use tokio::net::TcpStream;
+use std::{net::Ipv4Addr, sync::Arc};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// Certificates, DER.
@@ -36,7 +36,18 @@ pub fn config(ca: &[Vec<u8>], own: Option<(&[Vec<u8>], &[u8])>, alpn: &[u8]) -> 
 }
 
 pub async fn connect(port: u16, config: Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
-    let tcp = TcpStream::connect(("127.0.0.1", port)).await?;
+    connect_from(Ipv4Addr::LOCALHOST, port, config).await
+}
+
+/// The same from an address of one's own on loopback: what servers count by address is then counted apart.
+pub async fn connect_from(
+    from: Ipv4Addr,
+    port: u16,
+    config: Arc<ClientConfig>,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((from, 0).into())?;
+    let tcp = socket.connect((Ipv4Addr::LOCALHOST, port).into()).await?;
     tcp.set_nodelay(true)?;
     let name = ServerName::try_from("localhost").map_err(std::io::Error::other)?;
     TlsConnector::from(config).connect(name, tcp).await

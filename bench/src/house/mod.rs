@@ -2,34 +2,41 @@
 //!
 //! Both are this program, started again as `errand server run` and `errand agent run` would be.
 
+mod config;
 mod process;
 
 use crate::{
-    client::{channel, tls},
-    machine::Watch,
+    client::{channel, http::Http, tls},
+    machine::{self, Watch},
+    stopwatch::now,
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
-pub use process::Memory;
-use process::Process;
+use config::{Ports, policy};
+use hyper::body::Bytes;
+pub use process::{Memory, Process};
 use proto_wire::spire::api::{
     server::{
         agent::v1::{CreateJoinTokenRequest, agent_client::AgentClient},
         bundle::v1::{GetBundleRequest, bundle_client::BundleClient},
-        entry::v1::{BatchCreateEntryRequest, BatchDeleteEntryRequest, entry_client::EntryClient},
+        entry::v1::{
+            BatchCreateEntryRequest, BatchDeleteEntryRequest, BatchUpdateEntryRequest, batch_create_entry_response,
+            entry_client::EntryClient,
+        },
     },
-    types::{Entry, Selector, Spiffeid},
+    types::{Entry, EntryMask, Selector, Spiffeid},
 };
 use std::{
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
+    time::Duration,
 };
+use testkit::poll;
 use tonic::transport::Channel;
 
 pub const TRUST_DOMAIN: &str = "example.org";
 /// The alias of the agent's node: the parent of its entries.
-const NODE: &str = "/bench/node";
+pub const NODE: &str = "/bench/node";
 /// Who runs errands.
 pub const PERSON: &str = "/bench/person";
 /// Who is under load.
@@ -37,10 +44,15 @@ pub const LOAD: &str = "/bench/load";
 /// The same, once more, for certificates.
 pub const SSH_LOAD: &str = "/bench/ssh";
 
+/// How long a server with much in its store may take.
+const READY: Duration = Duration::from_secs(60);
+const LOGS: [&str; 3] = ["server.log", "agent.log", "openbao.log"];
+
 pub struct House {
     dir: PathBuf,
     pub grpc: u16,
     pub mtls: u16,
+    metrics: u16,
     /// CA certificates, DER.
     pub ca: tls::Chain,
     admin: Channel,
@@ -63,7 +75,24 @@ impl House {
         let admin = channel::over_unix(dir.join("server.sock")).await?;
         let bundle = BundleClient::new(admin.clone()).get_bundle(GetBundleRequest::default()).await?.into_inner();
         let ca = bundle.x509_authorities.into_iter().map(|c| c.asn1).collect();
-        Ok(Self { dir: dir.into(), grpc: ports.grpc, mtls: ports.mtls, ca, admin, server, agent: None })
+        let Ports { grpc, mtls, metrics, .. } = ports;
+        Ok(Self { dir: dir.into(), grpc, mtls, metrics, ca, admin, server, agent: None })
+    }
+
+    /// Ends the server, does `meanwhile` to what it left, and starts it again. Answers how long it took to say that it
+    /// is ready.
+    pub async fn restart(self, meanwhile: impl AsyncFnOnce(&Path) -> Result<()>) -> Result<(Self, Duration)> {
+        let Self { dir, grpc, mtls, metrics, ca, admin, server, agent: _ } = self;
+        drop(admin);
+        server.stop().await?;
+        meanwhile(&dir.join("server/errand.db")).await?;
+        let begin = now();
+        let server = Process::start("server", &dir.join("server.toml"), &dir.join("server.log")).await?;
+        let ready = poll::holds_within(READY, async || is_ready(metrics).await.is_ok()).await;
+        let took = now() - begin;
+        ensure!(ready, "/readyz does not say ready within {READY:?}");
+        let admin = channel::over_unix(dir.join("server.sock")).await?;
+        Ok((Self { dir, grpc, mtls, metrics, ca, admin, server, agent: None }, took))
     }
 
     /// Starts the agent, attested by a join token.
@@ -88,6 +117,11 @@ impl House {
         Ok(())
     }
 
+    /// A connection to the server's `/v1`, as an operator.
+    pub async fn operator(&self) -> Result<Http> {
+        Http::over_unix(&self.dir.join("server.sock")).await
+    }
+
     /// A connection to the agent's socket.
     pub async fn agent_channel(&self) -> Result<Channel> {
         channel::over_unix(self.dir.join("agent.sock")).await
@@ -100,18 +134,31 @@ impl House {
 
     /// Registers `path` for this process's user below `parent` (`None`: the agent's node). Answers the entry's id.
     pub async fn create_entry(&self, path: &str, parent: Option<&Spiffeid>) -> Result<String> {
-        let uid = nix::unistd::geteuid();
-        let entry = Entry {
-            spiffe_id: Some(id(path)),
-            parent_id: Some(parent.cloned().unwrap_or_else(|| id(NODE))),
-            selectors: vec![Selector { r#type: "unix".into(), value: format!("uid:{uid}") }],
-            ..Entry::default()
-        };
-        let request = BatchCreateEntryRequest { entries: vec![entry], output_mask: None };
+        let selector = format!("uid:{}", nix::unistd::geteuid());
+        let ids = self.create_entries(vec![entry(path, parent.cloned().unwrap_or_else(|| id(NODE)), selector)]).await?;
+        ids.into_iter().next().context("an answer for the entry")
+    }
+
+    /// Registers all of these in one call; their ids.
+    pub async fn create_entries(&self, entries: Vec<Entry>) -> Result<Vec<String>> {
+        let request = BatchCreateEntryRequest { entries, output_mask: None };
         let answer = EntryClient::new(self.admin.clone()).batch_create_entry(request).await?.into_inner();
-        let result = answer.results.into_iter().next().context("an answer for the entry")?;
-        let refused = format!("{path} was not registered: {:?}", result.status);
-        Ok(result.entry.context(refused)?.id)
+        let id = |r: batch_create_entry_response::Result| {
+            let refused = format!("an entry was not registered: {:?}", r.status);
+            Ok(r.entry.context(refused)?.id)
+        };
+        answer.results.into_iter().map(id).collect()
+    }
+
+    /// Gives the entry another hint.
+    pub async fn change_entry(&self, id: &str, hint: String) -> Result<()> {
+        let entry = Entry { id: id.into(), hint, ..Entry::default() };
+        let mask = EntryMask { hint: true, ..EntryMask::default() };
+        let request = BatchUpdateEntryRequest { entries: vec![entry], input_mask: Some(mask), output_mask: None };
+        let answer = EntryClient::new(self.admin.clone()).batch_update_entry(request).await?.into_inner();
+        let status = answer.results.into_iter().next().and_then(|r| r.status).context("an answer for the entry")?;
+        ensure!(status.code == 0, "the entry was not changed: {}", status.message);
+        Ok(())
     }
 
     pub async fn delete_entry(&self, id: String) -> Result<()> {
@@ -130,16 +177,26 @@ impl House {
     pub fn agent_memory(&self) -> Result<Memory> {
         self.agent.as_ref().context("the agent runs")?.memory()
     }
+    /// CPU that the server has used so far, seconds.
+    pub fn server_cpu(&self) -> Result<f64> {
+        machine::cpu(self.server.pid())
+    }
+    pub fn agent_cpu(&self) -> Result<f64> {
+        machine::cpu(self.agent.as_ref().context("the agent runs")?.pid())
+    }
 
-    /// What the processes said, for when something failed.
+    /// What the processes of the houses in `dir` and right below it said, for when something failed.
     pub fn logs(dir: &Path) -> String {
-        let tail = |name: &str| {
-            let text = fs::read_to_string(dir.join(name)).unwrap_or_default();
+        let below = fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
+        let houses = std::iter::once(dir.to_path_buf()).chain(below);
+        let logs = houses.flat_map(|house| LOGS.map(|name| house.join(name)));
+        let tail = |log: PathBuf| {
+            let text = fs::read_to_string(&log).ok()?;
             let from = text.len().saturating_sub(4000);
             let from = (from..=text.len()).find(|i| text.is_char_boundary(*i)).unwrap_or_default();
-            format!("--- {name}\n{}", &text[from..])
+            Some(format!("--- {}\n{}", log.display(), &text[from..]))
         };
-        [tail("server.log"), tail("agent.log")].join("\n")
+        logs.filter_map(tail).collect::<Vec<_>>().join("\n")
     }
 
     /// Ends both, the agent first.
@@ -152,45 +209,15 @@ impl House {
     }
 }
 
-fn policy() -> String {
-    let permit = |path: &str| {
-        format!(
-            "@id(\"bench{}\")\npermit (principal == Workload::\"spiffe://{TRUST_DOMAIN}{path}\", action, resource);\n",
-            path.replace('/', "-")
-        )
-    };
-    permit(PERSON) + &permit(LOAD) + &permit(SSH_LOAD)
+/// An entry for processes with `selector` of the attestor `unix`.
+pub fn entry(path: &str, parent: Spiffeid, selector: String) -> Entry {
+    let selectors = vec![Selector { r#type: "unix".into(), value: selector }];
+    Entry { spiffe_id: Some(id(path)), parent_id: Some(parent), selectors, ..Entry::default() }
 }
 
-struct Ports {
-    grpc: u16,
-    http: u16,
-    mtls: u16,
-    public: u16,
-    metrics: u16,
-}
-
-impl Ports {
-    fn free() -> Result<Self> {
-        // All are held until all are known, so that no two are the same.
-        let held = (0..5).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
-        let ports = held.iter().map(|l| Ok(l.local_addr()?.port())).collect::<Result<Vec<u16>>>()?;
-        let [grpc, http, mtls, public, metrics] = ports[..] else { anyhow::bail!("five ports") };
-        Ok(Self { grpc, http, mtls, public, metrics })
-    }
-
-    fn server_config(&self, dir: &Path, targets: &str) -> String {
-        let (dir, uid) = (dir.display(), nix::unistd::geteuid());
-        let Self { grpc, http, mtls, public, metrics } = self;
-        format!(
-            "[server]\ntrust_domain = \"{TRUST_DOMAIN}\"\ndata_dir = \"{dir}/server\"\n\
-             [admin]\nsocket = \"{dir}/server.sock\"\noperators = {{ \"{uid}\" = \"bench\" }}\n\
-             [authority]\nkek_file = \"{dir}/kek\"\n[grpc]\nlisten = \"127.0.0.1:{grpc}\"\n\
-             [http]\nlisten = \"127.0.0.1:{http}\"\n[http.mtls]\nlisten = \"127.0.0.1:{mtls}\"\n\
-             [http.public]\nlisten = \"127.0.0.1:{public}\"\n[telemetry]\nmetrics_listen = \"127.0.0.1:{metrics}\"\n\
-             [policy]\nfiles = [\"{dir}/bench.cedar\"]\n{targets}"
-        )
-    }
+/// Whether `/readyz` says so.
+async fn is_ready(port: u16) -> Result<()> {
+    Http::over_tcp(port).await?.send(http::Request::get("/readyz"), Bytes::new()).await.map(drop)
 }
 
 fn private_dir(path: &Path) -> Result<()> {

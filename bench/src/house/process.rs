@@ -14,7 +14,7 @@ use std::{
 use testkit::poll;
 
 /// How long a daemon may take to be ready, and to end.
-const READY: Duration = Duration::from_secs(30);
+const READY: Duration = Duration::from_secs(60);
 const END: Duration = Duration::from_secs(20);
 
 /// Resident memory of a process, MiB.
@@ -35,8 +35,7 @@ impl Process {
         let program = std::env::current_exe().context("this program's own file")?;
         let mut command = Command::new(program);
         command.args(["daemon", what, "--config"]).arg(config);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(log)?);
-        let mut started = Self { child: command.spawn()?, what };
+        let mut started = Self::spawn(what, command, log)?;
         let said = |log: &PathBuf| fs::read_to_string(log).unwrap_or_default();
         let log = log.to_path_buf();
         let ready = poll::holds_within(READY, || {
@@ -46,6 +45,14 @@ impl Process {
         let ready = ready.await && started.child.try_wait()?.is_none();
         ensure!(ready, "the {what} did not get ready:\n{}", said(&log));
         Ok(started)
+    }
+
+    /// Starts somebody else's program, with `log` for what it says; when it is ready, it shows by itself.
+    pub fn spawn(what: &'static str, mut command: Command, log: &Path) -> Result<Self> {
+        let out = File::create(log)?;
+        command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
+        let child = command.spawn().with_context(|| format!("{what}: {}", command.get_program().display()))?;
+        Ok(Self { child, what })
     }
 
     pub fn pid(&self) -> u32 {

@@ -7,7 +7,8 @@ use crate::{
     target::RoleName,
     time::Timestamp,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 use std::fmt;
 
 /// How fast a kind of credential can die.
@@ -91,6 +92,36 @@ impl fmt::Display for CredentialName {
     }
 }
 
+/// What a kind wants to know again when it revokes. Kept as text: servers hold a lease for every credential alive, and as
+/// a tree of values this would be most of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Handle(Option<Box<str>>);
+
+impl Handle {
+    /// The value; `Null` when the kind gave none.
+    pub fn value(&self) -> Value {
+        self.0.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    }
+}
+
+impl From<Value> for Handle {
+    fn from(value: Value) -> Self {
+        Self((!value.is_null()).then(|| value.to_string().into()))
+    }
+}
+
+impl Serialize for Handle {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Handle {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Value::deserialize(deserializer).map(Self::from)
+    }
+}
+
 /// One lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
@@ -108,9 +139,9 @@ pub struct Lease {
     pub expires_at: Timestamp,
     #[serde(default)]
     pub revoked_at: Option<Timestamp>,
-    /// What the kind wants to know again when it revokes (a role's oid, a serial). Never a secret.
+    /// A role's oid, a serial. Never a secret.
     #[serde(default)]
-    pub handle: serde_json::Value,
+    pub handle: Handle,
     /// When the reconciler looks next.
     pub due_at: Timestamp,
     pub tries: u32,
@@ -122,6 +153,7 @@ pub struct Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn a_name_has_29_bytes_and_is_recognised_by_its_own_store_only() {
@@ -131,5 +163,15 @@ mod tests {
         assert_eq!(CredentialName::recognise("k3m9x", name.as_str()), Some(name.clone()));
         assert_eq!(CredentialName::recognise("k3m9y", name.as_str()), None);
         assert_eq!(CredentialName::recognise("k3m9x", &format!("{name}; drop")), None);
+    }
+
+    #[test]
+    fn a_handle_is_written_and_read_as_the_value_it_is() {
+        for value in [json!({ "oid": 7, "target": "orders-db" }), json!("x"), json!([1]), Value::Null] {
+            let handle = Handle::from(value.clone());
+            assert_eq!(handle.value(), value);
+            assert_eq!(serde_json::to_value(&handle).unwrap(), value);
+            assert_eq!(serde_json::from_value::<Handle>(value).unwrap(), handle);
+        }
     }
 }

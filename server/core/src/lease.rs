@@ -5,8 +5,8 @@
 
 use crate::ports::{Commit, Guard, Write};
 use proto_types::{
-    CredentialName, CredentialNote, DecisionNote, Lease, LeaseId, LeaseState, Record, Revocability, RoleName, Task,
-    Timestamp,
+    CredentialName, CredentialNote, DecisionNote, Handle, Lease, LeaseId, LeaseState, Record, Revocability, RoleName,
+    Task, Timestamp,
 };
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -91,7 +91,7 @@ pub struct NewLease<'a> {
 }
 
 impl NewLease<'_> {
-    fn lease(self, state: LeaseState, handle: Value, due_at: Timestamp) -> Lease {
+    fn lease(self, state: LeaseState, handle: Handle, due_at: Timestamp) -> Lease {
         Lease {
             id: self.id,
             task_id: self.task.id,
@@ -115,14 +115,14 @@ impl NewLease<'_> {
 /// Before the target is touched: the lease with the name its credential will have.
 pub fn intend(new: NewLease<'_>) -> Moved {
     let now = new.now;
-    let lease = new.lease(LeaseState::Intended, Value::Null, now.plus(INTENT_GRACE));
+    let lease = new.lease(LeaseState::Intended, Handle::default(), now.plus(INTENT_GRACE));
     moved(None, lease, now, None)
 }
 
 /// For kinds of which nothing exists before release (ssh, jwt, x509): `handed` alone.
 pub fn mint(new: NewLease<'_>, handle: Value) -> Moved {
     let (now, due) = (new.now, new.expires_at);
-    moved(None, new.lease(LeaseState::Handed, handle, due), now, None)
+    moved(None, new.lease(LeaseState::Handed, handle.into(), due), now, None)
 }
 
 /// The target made the credential; durable before it leaves. `not_after` is what the target set.
@@ -131,7 +131,13 @@ pub fn hand(lease: &Lease, handle: Value, not_after: Timestamp, now: Timestamp) 
     if not_after > lease.expires_at {
         return Err(LeaseError::Outlives { lease: lease.id, got: not_after, granted: lease.expires_at });
     }
-    let next = Lease { state: LeaseState::Handed, handle, expires_at: not_after, due_at: not_after, ..lease.clone() };
+    let next = Lease {
+        state: LeaseState::Handed,
+        handle: handle.into(),
+        expires_at: not_after,
+        due_at: not_after,
+        ..lease.clone()
+    };
     Ok(moved(Some(was), next, now, None))
 }
 

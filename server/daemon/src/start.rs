@@ -13,7 +13,7 @@ use proto_attest::{
     VerifierPorts,
     join_token::{JoinTokens, TokenLookupError},
 };
-use proto_types::{Clock, Entropy, Fut, JoinToken, Record, TargetDoc};
+use proto_types::{Clock, Entropy, Fut, JoinToken, Position, Record, TargetDoc};
 use rustls::crypto::CryptoProvider;
 use server_api::{
     Api,
@@ -22,7 +22,7 @@ use server_api::{
     tls::{self, Clients},
 };
 use server_authority::{Kek, KekError, Keyring, KeyringError, Realm};
-use server_core::ports::{Archive, Commit, KindContext, Ledger, ReadError, SinkError, Snapshots, Target};
+use server_core::ports::{Archive, Commit, Feed, KindContext, Ledger, ReadError, SinkError, Snapshots, Target};
 use server_policy::CedarCompiler;
 use server_service::{Outlet, Ports, Service, ServiceError, Settings};
 use server_sinks::SinkConfig;
@@ -173,9 +173,10 @@ async fn open_store(config: &ServerConfig, machine: &Machine) -> Result<Arc<Sqli
 }
 
 async fn open_keys(config: &ServerConfig, machine: &Machine, store: &SqliteStore) -> Result<Arc<Keyring>, StartError> {
-    let snapshot = store.load().await?;
+    let at = Position(*store.size().borrow());
+    let rows = store.authorities().await?;
     // A key-encryption key is made once, with the first signing key; a lost one is never quietly replaced.
-    let kek = if snapshot.authorities.is_empty() && !config.kek_file.exists() {
+    let kek = if rows.is_empty() && !config.kek_file.exists() {
         Kek::create(&config.kek_file, machine.entropy.as_ref())?
     } else {
         Kek::load(&config.kek_file)?
@@ -185,7 +186,7 @@ async fn open_keys(config: &ServerConfig, machine: &Machine, store: &SqliteStore
         trust_domain: config.trust_domain.clone(),
         refresh_hint: config.authority.refresh_hint,
     };
-    let keys = Keyring::open(snapshot.authorities, kek, realm, machine.entropy.clone(), snapshot.at)?;
+    let keys = Keyring::open(rows, kek, realm, machine.entropy.clone(), at)?;
     Ok(Arc::new(keys))
 }
 

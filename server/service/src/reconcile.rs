@@ -4,7 +4,9 @@
 //! What fails is due again later; what succeeds is a record. Scans find names that no lease accounts for.
 
 use crate::{Service, ServiceError};
-use proto_types::{CredentialName, Lease, LeaseId, LeaseState, Record, Revocability, RoleName, TaskId, Timestamp};
+use proto_types::{
+    CredentialName, Handle, Lease, LeaseId, LeaseState, Record, Revocability, RoleName, TaskId, Timestamp,
+};
 use serde_json::json;
 use server_core::{
     lease::{self, Due},
@@ -200,7 +202,7 @@ impl Service {
             let mut state = self.inner.state.write().unwrap_or_else(PoisonError::into_inner);
             // Only while nobody moved it on.
             if state.leases.get(&held.id).is_some_and(|l| l.state == LeaseState::Revoking) {
-                state.put_lease(retry);
+                state.put_lease(Arc::new(retry));
             }
         }
     }
@@ -318,7 +320,7 @@ impl Service {
             issued_at: now,
             expires_at: now,
             revoked_at: None,
-            handle: serde_json::Value::Null,
+            handle: Handle::default(),
             due_at: now,
             tries: 0,
             last_error: None,

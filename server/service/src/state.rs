@@ -110,10 +110,9 @@ impl State {
                 None
             }
             "lease" => {
-                let lease: Lease = whole(record, "lease")?;
-                let change = Change::Lease(Arc::new(lease.clone()));
-                self.put_lease(lease);
-                Some(change)
+                let lease: Arc<Lease> = whole(record, "lease")?;
+                self.put_lease(lease.clone());
+                Some(Change::Lease(lease))
             }
             "target" => {
                 if verb == "deleted" {
@@ -214,7 +213,7 @@ impl State {
     }
 
     /// Takes over a lease's whole new value; also the reconciler's own note of a try that failed.
-    pub(crate) fn put_lease(&mut self, lease: Lease) {
+    pub(crate) fn put_lease(&mut self, lease: Arc<Lease>) {
         let (id, task) = (lease.id, lease.task_id);
         self.schedule(id, self.when_due(&lease));
         if lease.state.is_final() {
@@ -228,7 +227,7 @@ impl State {
             return;
         }
         self.task_leases.entry(task).or_default().insert(id);
-        self.leases.insert(id, Arc::new(lease));
+        self.leases.insert(id, lease);
     }
 
     /// A credential whose task is over is due now: its `handed` and the end may stand in the journal in either order.

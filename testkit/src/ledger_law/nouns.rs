@@ -144,7 +144,7 @@ pub fn lease(n: u64, of: u64) -> Lease {
         issued_at: at(n as i64),
         expires_at: at(300),
         revoked_at: None,
-        handle: serde_json::Value::Null,
+        handle: proto_types::Handle::default(),
         due_at: at(10),
         tries: 0,
         last_error: None,

@@ -94,7 +94,7 @@ async fn check(store: &Store) {
     assert_eq!(all.revoked_tokens, [("j1".to_string(), at(300))]);
     let leases: Vec<_> = all.leases.iter().map(|l| l.state).collect();
     assert_eq!(leases, [LeaseState::Intended, LeaseState::Revoking, LeaseState::Lingering]);
-    assert_eq!(all.leases.first(), Some(&lease(1, 1)));
+    assert_eq!(all.leases.first().map(AsRef::as_ref), Some(&lease(1, 1)));
     assert_eq!(all.authorities, [authority("k1")]);
     assert_eq!(all.targets, [target("orders-db")]);
     assert_eq!(all.policies, [policy("default")]);

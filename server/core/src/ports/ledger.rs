@@ -226,8 +226,8 @@ pub struct Snapshot {
     pub tasks: Vec<Task>,
     /// (task, serial, not after) of live tasks.
     pub serials: Vec<(TaskId, String, Timestamp)>,
-    /// Leases that are not in a final state.
-    pub leases: Vec<Lease>,
+    /// Leases that are not in a final state, each where it will stay: there may be hundreds of thousands.
+    pub leases: Vec<Arc<Lease>>,
     /// (`jti`, end) of revoked task tokens.
     pub revoked_tokens: Vec<(String, Timestamp)>,
     pub authorities: Vec<AuthorityRow>,

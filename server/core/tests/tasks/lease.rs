@@ -79,7 +79,7 @@ fn a_move_commits_its_lease_and_record_under_the_state_it_saw() {
     let unit = handed.commit();
     assert_eq!(unit.guards(), [Guard::LeaseIn(lease_id(1), LeaseState::Intended)]);
     assert!(
-        matches!(unit.writes(), [Write::Lease(l)] if l.state == LeaseState::Handed && l.handle == json!({"oid": 7}))
+        matches!(unit.writes(), [Write::Lease(l)] if l.state == LeaseState::Handed && l.handle == json!({"oid": 7}).into())
     );
     let [record] = unit.records() else { panic!("one record") };
     assert_eq!(record.detail["name"], json!(intended.name));

@@ -73,7 +73,8 @@ fn revoked_tokens(conn: &Connection) -> Result<Vec<(String, Timestamp)>, ReadErr
     })
 }
 
-fn authorities(conn: &Connection) -> Result<Vec<AuthorityRow>, ReadError> {
+/// The signing keys alone: they are wanted before anything else is.
+pub fn authorities(conn: &Connection) -> Result<Vec<AuthorityRow>, ReadError> {
     let sql = "SELECT id, use, state, sealed, public, created_at, not_after FROM authority ORDER BY created_at, id";
     each(conn, sql, |row| {
         let id = text(row, 0)?;

@@ -16,8 +16,8 @@ use proto_types::{Clock, CredentialName, Entropy, Fut, JoinToken, Lease, LeaseId
 use server_core::{
     journal,
     ports::{
-        Archive, Commit, CommitError, Durable, Feed, Filter, Ledger, Outlets, ReadError, Snapshot, Snapshots,
-        StoreMeta, StoredRecord, TreeRoot,
+        Archive, AuthorityRow, Commit, CommitError, Durable, Feed, Filter, Ledger, Outlets, ReadError, Snapshot,
+        Snapshots, StoreMeta, StoredRecord, TreeRoot,
     },
 };
 use std::{fs::File, path::Path, sync::Arc, thread::JoinHandle, time::Duration};
@@ -78,6 +78,11 @@ impl SqliteStore {
     /// Why nothing can be written any more: a failed sync, a damaged page. Such a server should end.
     pub fn unusable(&self) -> Option<String> {
         self.shared.dead()
+    }
+
+    /// The signing keys as they lie here.
+    pub async fn authorities(&self) -> Result<Vec<AuthorityRow>, ReadError> {
+        self.pool.with(snapshot::authorities).await
     }
 
     /// Appends the newest leaves to the tree and writes its root down. Called each second and before the end.

@@ -24,7 +24,7 @@ pub(super) async fn revoke(connector: &Connector, store_id: &str, lease: &Lease)
         // After a restore, or a row somebody wrote: another installation's role is never dropped.
         return Err(RevokeError::NeedsHuman { why: "the credential's name is not one of this store".into() });
     }
-    let saved = lease.handle.get("oid").and_then(serde_json::Value::as_i64);
+    let saved = lease.handle.value().get("oid").and_then(serde_json::Value::as_i64);
     let groups = connector.config.roles.get(lease.role.role()).map_or(&[][..], |role| &role.member_of);
     within(LIMIT, end(connector, name, saved, groups)).await?;
     Ok(Revoked::Gone)

@@ -113,7 +113,7 @@ async fn a_handle_that_is_not_one_of_ours_is_as_good_as_none() {
         json!([1]),
     ] {
         let mut held = w.issue("readonly").await;
-        held.lease.handle = handle.clone();
+        held.lease.handle = handle.clone().into();
         let ended = w.target.revoke(&held.lease).await;
         assert!(ended.is_ok(), "{handle}: {ended:?}");
     }

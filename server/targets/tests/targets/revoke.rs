@@ -41,7 +41,7 @@ async fn a_saved_oid_that_is_somebody_elses_by_now_is_left_alone() {
     let mut held = w.issue("readonly").await;
     let human: i64 = w.pg.ask("SELECT oid::int8 FROM pg_roles WHERE rolname = 'postgres'").await;
     let mut session = w.pg.admin().await;
-    held.lease.handle = serde_json::json!({ "oid": human });
+    held.lease.handle = serde_json::json!({ "oid": human }).into();
     w.end(&held).await;
     exec(&mut session, "SELECT 1").await.unwrap();
 }
