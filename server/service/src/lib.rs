@@ -42,10 +42,13 @@ pub use targets::{AppliedTarget, TargetText};
 pub use tasks::{NewTask, StartedTask};
 
 use arc_swap::ArcSwap;
-use proto_types::{Clock, Entropy, KeyUse, Position, SpiffeId, TargetDoc, Timestamp};
-use server_core::ports::{
-    Archive, Authorities, Commit, Durable, Feed, Ledger, Minter, Outlets, PolicyCompiler, Snapshots, StoreMeta, Target,
-    TargetProblem,
+use proto_types::{Clock, Entropy, KeyUse, Position, Record, SpiffeId, TargetDoc, Timestamp};
+use server_core::{
+    clock::{self, Doubt},
+    ports::{
+        Archive, Authorities, Commit, Durable, Feed, Ledger, Minter, Outlets, PolicyCompiler, Snapshots, StoreMeta,
+        Target, TargetProblem,
+    },
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -156,6 +159,22 @@ impl Service {
     pub fn now(&self) -> Timestamp {
         self.inner.ports.clock.now()
     }
+    /// Why the clock is not believed now, if it is not.
+    pub fn clock_in_doubt(&self) -> Option<Doubt> {
+        clock::judge(self.now(), self.inner.ports.snapshots.meta().clock_high_water).err()
+    }
+
+    /// Records the time when nothing else did for long: what the clock is judged by must not grow old.
+    pub async fn witness_time(&self) {
+        let (now, newest) = (self.now(), self.inner.ports.snapshots.meta().clock_high_water);
+        if now < newest.plus(clock::WITNESS) || clock::judge(now, newest).is_err() {
+            return;
+        }
+        if let Err(error) = self.commit(Commit::of(Record::new(now, "clock.witnessed"))).await {
+            tracing::warn!(%error, "the time could not be recorded; trying again");
+        }
+    }
+
     /// Every change of the state, in journal order. A receiver that lags must start again from a whole view.
     pub fn changes(&self) -> broadcast::Receiver<Change> {
         self.inner.changes.subscribe()
