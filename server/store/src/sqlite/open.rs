@@ -98,6 +98,7 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Opened, OpenError> {
     let conn = connect(path)?;
     let schema = version(path, &conn)?;
     settings(&conn).map_err(sql(path))?;
+    logs_ahead(path)?;
     let mut meta = meta(path, &conn, options)?;
     check::pages(path, &conn)?;
     meta.epoch += u64::from(lost_log(path, &conn, log, options)?);
@@ -226,6 +227,17 @@ fn settings(conn: &Connection) -> rusqlite::Result<()> {
     conn.query_row("PRAGMA wal_autocheckpoint = 1024", [], |_| Ok(()))?;
     // KiB. What is written most is at the ends of its tables; the rest the kernel keeps, and is not counted as ours.
     conn.pragma_update(None, "cache_size", -8_192)
+}
+
+/// That the file says it has a write-ahead log: SQLite says so even when a sync failed and it could not be switched on.
+fn logs_ahead(path: &Path) -> Result<(), OpenError> {
+    let mut header = [0; 20];
+    File::open(path).and_then(|mut file| file.read_exact(&mut header)).map_err(io(path))?;
+    if header[18..] == [2, 2] {
+        return Ok(());
+    }
+    let problem = "its write-ahead log cannot be switched on: look at the disk".into();
+    Err(OpenError::Unreadable { path: path.into(), problem })
 }
 
 /// The schema's version. The tables read before a store is accepted (`meta`, `journal*`) keep their columns for ever.
