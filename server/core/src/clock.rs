@@ -9,11 +9,9 @@ use std::time::Duration;
 
 /// How far the clock may stand before the newest record: clocks are corrected by as much.
 pub const BACKWARDS: Duration = Duration::from_secs(30);
-/// How far it may stand after it. A running server writes at least each [`WITNESS`]; one that was off for longer than
-/// this is told by its operator that the clock is right.
+/// How far it may stand after it. One that recorded nothing for longer than this, because it was off or idle, is told
+/// by its operator that the clock is right.
 pub const FORWARDS: Duration = Duration::from_secs(30 * 86_400);
-/// A server that records nothing else for so long records the time.
-pub const WITNESS: Duration = Duration::from_secs(86_400);
 
 /// Why the clock is not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

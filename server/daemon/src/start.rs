@@ -408,11 +408,6 @@ impl Running {
                 }
             }
         });
-        let service = self.service.clone();
-        self.every(Duration::from_secs(3600), move || {
-            let service = service.clone();
-            async move { service.witness_time().await }
-        });
         let store = self.store.clone();
         self.every(Duration::from_secs(300), move || {
             let store = store.clone();

@@ -42,7 +42,7 @@ pub use targets::{AppliedTarget, TargetText};
 pub use tasks::{NewTask, StartedTask};
 
 use arc_swap::ArcSwap;
-use proto_types::{Clock, Entropy, KeyUse, Position, Record, SpiffeId, TargetDoc, Timestamp};
+use proto_types::{Clock, Entropy, KeyUse, Position, SpiffeId, TargetDoc, Timestamp};
 use server_core::{
     clock::{self, Doubt},
     ports::{
@@ -162,17 +162,6 @@ impl Service {
     /// Why the clock is not believed now, if it is not.
     pub fn clock_in_doubt(&self) -> Option<Doubt> {
         clock::judge(self.now(), self.inner.ports.snapshots.meta().clock_high_water).err()
-    }
-
-    /// Records the time when nothing else did for long: what the clock is judged by must not grow old.
-    pub async fn witness_time(&self) {
-        let (now, newest) = (self.now(), self.inner.ports.snapshots.meta().clock_high_water);
-        if now < newest.plus(clock::WITNESS) || clock::judge(now, newest).is_err() {
-            return;
-        }
-        if let Err(error) = self.commit(Commit::of(Record::new(now, "clock.witnessed"))).await {
-            tracing::warn!(%error, "the time could not be recorded; trying again");
-        }
     }
 
     /// Every change of the state, in journal order. A receiver that lags must start again from a whole view.

@@ -41,7 +41,6 @@ pub const KINDS: &[(&str, &str)] = &[
     ("policy.deleted", "A policy was removed."),
     ("hold.created", "An operator stopped a workload, user, target, node or everything; `detail` is the whole hold."),
     ("hold.released", "An operator lifted a hold; `detail` is the hold as it stood."),
-    ("clock.witnessed", "Nothing else was recorded for a day: the time, for the clock to be judged by."),
     ("bundle.changed", "What this trust domain publishes changed."),
     ("access.denied", "A known caller asked for what it has no right to."),
 ];
