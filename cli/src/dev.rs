@@ -69,9 +69,17 @@ async fn run(args: DevArgs) -> Result<i32> {
     eprintln!("  try: errand svid x509                          the identity of this user's processes");
     eprintln!("       errand target apply -f targets.toml       declare a database");
     eprintln!("       errand run --intent 'look around' --grant TARGET/ROLE -- CMD");
-    while signals.next().await != serve::Signal::Stop {}
+    let failed = loop {
+        tokio::select! {
+            signal = signals.next() => if signal == serve::Signal::Stop { break None },
+            why = server.store_fails() => break Some(why),
+        }
+    };
     agent.stop().await;
     server.stop().await;
     layout.leave();
-    Ok(crate::DONE)
+    match failed {
+        Some(why) => Err(CliError::failed(why).at("the store").hint(serve::STORE_FAILED)),
+        None => Ok(crate::DONE),
+    }
 }

@@ -70,6 +70,9 @@ pub struct RunServerArgs {
     /// Go on from a store that may lack what was committed last (a copy, a restored backup)
     #[arg(long)]
     pub accept_rollback: bool,
+    /// Take the clock for right, though the newest record is from a later day, or from more than a month ago
+    #[arg(long)]
+    pub accept_clock: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -88,8 +91,9 @@ pub fn server(command: ServerCommand, _output: Output) -> Result<i32> {
             Ok(crate::DONE)
         }
         ServerVerb::Run(args) => {
-            let config = ServerConfig { accept_rollback: args.accept_rollback, ..load_server(&args.config)? };
-            runtime()?.block_on(run_server(args.config, config))
+            let RunServerArgs { config: path, accept_rollback, accept_clock } = args;
+            let config = ServerConfig { accept_rollback, accept_clock, ..load_server(&path)? };
+            runtime()?.block_on(run_server(path, config))
         }
         ServerVerb::Healthcheck(args) => {
             let config = load_server(&args.config)?;
@@ -98,6 +102,9 @@ pub fn server(command: ServerCommand, _output: Output) -> Result<i32> {
     }
 }
 
+/// What is told of a store that failed under a running server.
+pub(crate) const STORE_FAILED: &str = "what was acknowledged is on disk; look at the disk, then start the server again";
+
 async fn run_server(path: PathBuf, config: ServerConfig) -> Result<i32> {
     logs("info");
     let mut signals = Signals::install()?;
@@ -105,7 +112,14 @@ async fn run_server(path: PathBuf, config: ServerConfig) -> Result<i32> {
     let server = Server::start(config, machine).await.map_err(|e| start_failed(&e))?;
     eprintln!("ready at {}", server.addresses.issuer);
     loop {
-        match signals.next().await {
+        let signal = tokio::select! {
+            signal = signals.next() => signal,
+            why = server.store_fails() => {
+                server.stop().await;
+                return Err(CliError::failed(why).at("the store").hint(STORE_FAILED));
+            }
+        };
+        match signal {
             Signal::Stop => break,
             Signal::Reload => match ServerConfig::load(&path) {
                 Ok(config) => match server.reload(&config).await {

@@ -4,6 +4,7 @@
 //! `ports` names what the outside must offer. Adapters live one layer up and never name each other.
 
 pub mod authority;
+pub mod clock;
 pub mod entry;
 pub mod exchange;
 pub mod hold;

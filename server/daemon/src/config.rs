@@ -57,6 +57,8 @@ pub struct ServerConfig {
     pub dev: bool,
     /// Go on from a store that may lack commits, as a new epoch of it. Said on the command line only: it is one decision.
     pub accept_rollback: bool,
+    /// Take the clock for right as it stands. Said on the command line only, like the above.
+    pub accept_clock: bool,
     pub listen: Listen,
     /// `None`: the URL of the public listener, under `localhost`.
     pub issuer: Option<String>,
@@ -250,6 +252,7 @@ impl ServerConfig {
                 store_path,
                 dev: false,
                 accept_rollback: false,
+                accept_clock: false,
                 listen,
                 issuer: file.http.issuer,
                 dns_names: file.server.dns_names,

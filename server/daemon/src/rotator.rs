@@ -11,8 +11,9 @@ use server_api::tls;
 use server_authority::{Keyring, KeyringError};
 use server_core::{
     authority::{KeyAction, Lifetimes, plan},
+    clock::{self, Doubt},
     issue::Ttls,
-    ports::{CommitError, Ledger, SignError},
+    ports::{CommitError, Ledger, SignError, Snapshots},
 };
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -32,6 +33,7 @@ pub enum RotateError {
 pub struct Rotator {
     pub keyring: Arc<Keyring>,
     pub ledger: Arc<dyn Ledger>,
+    pub snapshots: Arc<dyn Snapshots>,
     pub clock: Arc<dyn Clock>,
     pub lifetimes: Lifetimes,
     pub identity: tls::Identity,
@@ -49,10 +51,16 @@ pub struct Made {
 }
 
 impl Rotator {
-    /// Does everything that is due. Answers whether the published keys changed.
+    /// Does everything that is due. Answers whether the published keys changed. A clock in doubt makes and drops no key.
     pub async fn tick(&self) -> Result<bool, RotateError> {
         let mut changed = false;
-        for action in plan(self.clock.now(), &self.keyring.views(), &self.lifetimes) {
+        let now = self.clock.now();
+        let due = match clock::judge(now, self.snapshots.meta().clock_high_water) {
+            Ok(()) => plan(now, &self.keyring.views(), &self.lifetimes),
+            Err(Doubt::Back { .. }) => Vec::new(),
+            Err(Doubt::Ahead { .. }) => return Ok(false),
+        };
+        for action in due {
             self.carry_out(&action, None).await?;
             changed = true;
         }

@@ -22,7 +22,10 @@ use server_api::{
     tls::{self, Clients},
 };
 use server_authority::{Kek, KekError, Keyring, KeyringError, Realm};
-use server_core::ports::{Archive, Commit, Feed, KindContext, Ledger, ReadError, SinkError, Snapshots, Target};
+use server_core::{
+    clock::{self, Doubt},
+    ports::{Archive, Commit, Feed, KindContext, Ledger, ReadError, SinkError, Snapshots, Target},
+};
 use server_policy::CedarCompiler;
 use server_service::{Outlet, Ports, Service, ServiceError, Settings};
 use server_sinks::SinkConfig;
@@ -64,6 +67,8 @@ pub enum StartError {
     Store(#[from] OpenError),
     #[error("the store: {0}")]
     Read(#[from] ReadError),
+    #[error(transparent)]
+    Clock(#[from] Doubt),
     #[error("the key-encryption key: {0}")]
     Kek(#[from] KekError),
     #[error("the signing keys: {0}")]
@@ -119,6 +124,10 @@ impl Server {
     ) -> Result<Running, StartError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let store = open_store(&config, &machine).await?;
+        // By a clock that leapt every key and every lease would be over. One that runs back stops what issues, no more.
+        if let Err(doubt @ Doubt::Ahead { .. }) = clock::judge(machine.clock.now(), store.meta().clock_high_water) {
+            return Err(doubt.into());
+        }
         let ledger: Arc<dyn Ledger> = match decorators.ledger {
             Some(wrap) => wrap(store.clone()),
             None => store.clone(),
@@ -128,6 +137,7 @@ impl Server {
         let rotator = Arc::new(Rotator {
             keyring: keyring.clone(),
             ledger: ledger.clone(),
+            snapshots: store.clone(),
             clock: machine.clock.clone(),
             lifetimes: config.authority.lifetimes(),
             identity: identity.clone(),
@@ -168,7 +178,8 @@ impl Server {
 async fn open_store(config: &ServerConfig, machine: &Machine) -> Result<Arc<SqliteStore>, StartError> {
     let options =
         OpenOptions::new(config.trust_domain.to_string(), config.dev, machine.entropy.clone(), machine.clock.clone())
-            .accept_rollback(config.accept_rollback);
+            .accept_rollback(config.accept_rollback)
+            .accept_clock(config.accept_clock);
     Ok(SqliteStore::open(&config.store_path, options)?)
 }
 
@@ -472,6 +483,11 @@ impl Running {
     /// The store itself: its space, and what an operator may ask of it while it runs.
     pub fn store(&self) -> &SqliteStore {
         &self.store
+    }
+
+    /// Completes with the reason when nothing can be recorded any more: a disk that failed once is not tried again.
+    pub async fn store_fails(&self) -> String {
+        self.store.fails().await
     }
 
     /// The CA certificates that verify this server's listeners, PEM.

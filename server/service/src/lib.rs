@@ -46,9 +46,12 @@ pub use tasks::{NewTask, StartedTask};
 
 use arc_swap::ArcSwap;
 use proto_types::{Clock, Entropy, KeyUse, Position, SpiffeId, TargetDoc, Timestamp};
-use server_core::ports::{
-    Archive, Authorities, Commit, Durable, Feed, Ledger, Minter, Outlets, PolicyCompiler, Snapshots, StoreMeta, Target,
-    TargetProblem,
+use server_core::{
+    clock::{self, Doubt},
+    ports::{
+        Archive, Authorities, Commit, Durable, Feed, Ledger, Minter, Outlets, PolicyCompiler, Snapshots, StoreMeta,
+        Target, TargetProblem,
+    },
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -159,6 +162,11 @@ impl Service {
     pub fn now(&self) -> Timestamp {
         self.inner.ports.clock.now()
     }
+    /// Why the clock is not believed now, if it is not.
+    pub fn clock_in_doubt(&self) -> Option<Doubt> {
+        clock::judge(self.now(), self.inner.ports.snapshots.meta().clock_high_water).err()
+    }
+
     /// Every change of the state, in journal order. A receiver that lags must start again from a whole view.
     pub fn changes(&self) -> broadcast::Receiver<Change> {
         self.inner.changes.subscribe()

@@ -9,6 +9,7 @@ use proto_types::{
 };
 use serde_json::json;
 use server_core::{
+    clock::Doubt,
     lease::{self, Due},
     ports::{Commit, RevokeError, Revoked},
 };
@@ -26,6 +27,8 @@ const PER_TARGET: usize = 8;
 const ROUND: usize = 256;
 /// The longest a target may take to revoke once.
 const REVOKE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two looks at a clock that leapt ahead.
+const IN_DOUBT: Duration = Duration::from_secs(1);
 /// Between two scans of a target; an orphan must be seen in two.
 const SCAN_EVERY: Duration = Duration::from_secs(60);
 /// Pages read in one scan of a target, and orphans looked at: a hostile target names as many as it likes.
@@ -75,6 +78,13 @@ impl Service {
         self.recover().await;
         let mut pruned = 0;
         loop {
+            // By a clock that leapt everything would be over: nothing is, until it is right again.
+            if let Some(Doubt::Ahead { .. }) = self.clock_in_doubt() {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = self.inner.ports.clock.sleep(IN_DOUBT) => continue,
+                }
+            }
             self.end_overdue().await;
             let now = self.now();
             if now.as_secs() != pruned {

@@ -70,6 +70,7 @@ where
     order::a_lost_guard_costs_its_own_unit_only(make("lost").await).await;
     order::a_unit_is_wholly_there_or_wholly_absent(make("whole").await).await;
     order::nothing_is_issued_when_the_clock_runs_back_and_what_ends_something_still_does(make("clock").await).await;
+    order::nothing_is_issued_when_the_clock_leapt_ahead_and_what_it_said_is_not_remembered(make("leap").await).await;
     guards::every_guard_is_kept_and_lost(make("guards").await).await;
     guards::claims_of_different_kinds_do_not_meet(make("kinds").await).await;
     guards::of_many_claims_at_once_one_wins(make("claims").await).await;

@@ -151,3 +151,22 @@ pub async fn nothing_is_issued_when_the_clock_runs_back_and_what_ends_something_
     assert_eq!(store.snapshots.meta().clock_high_water, at(1000));
     assert!(store.snapshots.meta().clock_high_water > T0);
 }
+
+pub async fn nothing_is_issued_when_the_clock_leapt_ahead_and_what_it_said_is_not_remembered(store: Store) {
+    const DAY: i64 = 86_400;
+    let when = |kind: &'static str, seconds: i64| {
+        let mut one = record(kind);
+        one.time = at(seconds);
+        Commit::of(one)
+    };
+    store.keep(when("svid.minted", 0)).await;
+    for far in [31 * DAY, 3650 * DAY] {
+        let refused = store.commit(when("svid.minted", far)).await;
+        assert!(matches!(refused, Err(CommitError::Unavailable(why)) if why.contains("clock")));
+        store.keep(when("lease.revoked", far)).await;
+        assert_eq!(store.snapshots.meta().clock_high_water, at(0), "an end at a time that is not believed");
+    }
+    store.keep(when("svid.minted", 1)).await;
+    store.keep(when("svid.minted", 30 * DAY)).await;
+    assert_eq!(store.snapshots.meta().clock_high_water, at(30 * DAY));
+}

@@ -8,13 +8,15 @@ use std::{
     process::{Child, Command, Stdio},
     time::Duration,
 };
-use testkit::poll;
+use testkit::{disk::DiskFault, poll};
 
 const STOPS_WITHIN: Duration = Duration::from_secs(20);
 
 /// `errand server run` or `errand agent run`.
 pub struct Daemon {
     args: Vec<String>,
+    /// Of the next life only.
+    fault: Option<DiskFault>,
     home: PathBuf,
     log: PathBuf,
     /// Length of the log when it was started last.
@@ -25,8 +27,13 @@ pub struct Daemon {
 impl Daemon {
     /// Starts `errand ARGS`; its log is appended to `log`.
     pub fn start(args: &[&str], home: &Path, log: PathBuf) -> Self {
+        Self::start_on(None, args, home, log)
+    }
+
+    /// The same on a disk that may fail; once it is started again the disk is whole.
+    pub fn start_on(fault: Option<DiskFault>, args: &[&str], home: &Path, log: PathBuf) -> Self {
         let args = args.iter().map(ToString::to_string).collect();
-        let mut daemon = Self { args, home: home.into(), log, log_before: 0, child: None };
+        let mut daemon = Self { args, fault, home: home.into(), log, log_before: 0, child: None };
         daemon.start_again();
         daemon
     }
@@ -39,6 +46,7 @@ impl Daemon {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(errand_binary()).args(&self.args);
         command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", &self.home).env("ERRAND_LOG", "debug");
+        command.envs(self.fault.take().iter().flat_map(DiskFault::variables));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).current_dir("/");
         self.child = Some(command.spawn().expect("setpriv of util-linux runs"));
     }
@@ -58,6 +66,15 @@ impl Daemon {
         let said = async || self.log()[self.log_before..].lines().any(|l| l.starts_with("ready"));
         let settled = poll::holds_within(super::SOON, async || !super::errand::runs(pid) || said().await).await;
         assert!(settled && super::errand::runs(pid), "{:?} is not ready:\n{}", self.args, self.log());
+    }
+
+    /// Waits for an end that nobody asked for; its exit code, none when it was killed.
+    pub async fn ends(&mut self) -> Option<i32> {
+        let pid = self.pid();
+        let ended = poll::holds_within(STOPS_WITHIN, async || !super::errand::runs(pid)).await;
+        assert!(ended, "{:?} goes on:\n{}", self.args, self.log());
+        let mut child = self.child.take().expect("it ran");
+        child.wait().expect("a child can be waited for").code()
     }
 
     /// SIGKILL: no chance to put anything in order.

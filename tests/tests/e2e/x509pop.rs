@@ -3,27 +3,10 @@
 
 use agent_daemon::{Agent, AgentConfig, AgentStatus, Ports, Running};
 use proto_types::{OsEntropy, SystemClock};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use server_daemon::{Machine, ServerConfig};
 use std::{path::Path, sync::Arc};
 use testkit::poll;
-use tests::world::{Command, Layout, SOON};
-
-/// An authority and a node's certificate by it, as files.
-fn factory(layout: &Layout, node: &str) -> String {
-    let (mut ca, ca_key) = (CertificateParams::default(), KeyPair::generate().unwrap());
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    let root = ca.self_signed(&ca_key).unwrap();
-    let (mut leaf, key) = (CertificateParams::default(), KeyPair::generate().unwrap());
-    leaf.distinguished_name.push(DnType::CommonName, node);
-    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    let leaf = leaf.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
-    layout.write("factory.pem", &root.pem());
-    let key = layout.write("node.key", &key.serialize_pem());
-    let certificate = layout.write("node.pem", &leaf.pem());
-    format!("kind = \"x509pop\"\nprivate_key_path = \"{key}\"\ncertificate_path = \"{certificate}\"\n")
-}
+use tests::world::{Command, Factory, Layout, SOON};
 
 async fn operator(layout: &Layout, args: &[&str]) -> serde_json::Value {
     let errand = Command::new(layout, Path::new("/nonexistent"));
@@ -42,19 +25,14 @@ fn is_lost(agent: &Running) -> bool {
 #[tokio::test]
 async fn a_node_attests_by_its_certificate_again_after_an_eviction_and_not_after_a_ban() {
     let layout = Layout::new();
-    let method = factory(&layout, "node-7");
-    let text = format!(
-        "{}[[node_attestor]]\nkind = \"x509pop\"\nca_bundle_path = \"{}/factory.pem\"\n",
-        layout.server_toml(),
-        layout.dir().display()
-    );
+    let factory = Factory::new(&layout);
+    let text = layout.server_toml() + &Factory::server_section(&layout);
     let config = ServerConfig::parse(&text).unwrap_or_else(|p| panic!("{p:?}"));
     let machine = Machine { clock: Arc::new(SystemClock), entropy: Arc::new(OsEntropy) };
     let server = server_daemon::Server::start(config, machine).await.unwrap();
     layout.write("ca.pem", &server.ca_pem());
 
-    let text = layout.agent_toml("node", "unused").replace("kind = \"join_token\"\ntoken = \"unused\"\n", &method);
-    let config = AgentConfig::parse(&text).unwrap_or_else(|p| panic!("{p:?}"));
+    let config = AgentConfig::parse(&factory.agent_toml(&layout, "node-7")).unwrap_or_else(|p| panic!("{p:?}"));
     let agent = Agent::start(config, Ports::system()).await.unwrap();
     agent.ready().await.unwrap();
     let first = nodes(&layout).await;

@@ -28,7 +28,7 @@ async fn ready(State(api): State<Api>) -> Response {
     }
 }
 
-/// Ready, with no problem, when the store answers and every use has a key to sign with.
+/// Ready, with no problem, when the store answers, the clock can be believed and every use has a key to sign with.
 pub(crate) async fn problems(api: &Api) -> Vec<String> {
     let ports = api.service.ports();
     let mut wrong = Vec::new();
@@ -42,6 +42,9 @@ pub(crate) async fn problems(api: &Api) -> Vec<String> {
     }
     if ports.authorities.ca_not_after() <= api.service.now() {
         wrong.push("authority: no usable CA certificate".into());
+    }
+    if let Some(doubt) = api.service.clock_in_doubt() {
+        wrong.push(format!("clock: {doubt}"));
     }
     wrong
 }

@@ -10,7 +10,7 @@ use server_core::{
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, OnceLock, PoisonError, RwLock,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicI64, Ordering},
     },
 };
@@ -26,7 +26,7 @@ pub struct Shared {
     ring: RwLock<Ring>,
     size: watch::Sender<u64>,
     high_water: AtomicI64,
-    dead: OnceLock<String>,
+    dead: watch::Sender<Option<String>>,
 }
 
 struct Ring {
@@ -41,7 +41,7 @@ impl Shared {
             ring: RwLock::new(Ring { start: size, records: VecDeque::with_capacity(RING) }),
             size: watch::Sender::new(size),
             high_water: AtomicI64::new(high_water.as_millis()),
-            dead: OnceLock::new(),
+            dead: watch::Sender::new(None),
         }
     }
 
@@ -87,11 +87,20 @@ impl Shared {
     }
     /// Why nothing is written any more.
     pub fn dead(&self) -> Option<String> {
-        self.dead.get().cloned()
+        self.dead.borrow().clone()
+    }
+    /// Completes with that reason when there is one.
+    pub async fn died(&self) -> String {
+        let mut dead = self.dead.subscribe();
+        match dead.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(why)) => why.clone(),
+            // The sender lives as long as `self`.
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
     }
     pub fn die(&self, why: String) {
         // The first reason is the one that counts.
-        let _ = self.dead.set(why);
+        self.dead.send_if_modified(|dead| dead.is_none() && dead.replace(why).is_none());
     }
 
     /// From memory; `None` when `from` is older than what is held.

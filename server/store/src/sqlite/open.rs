@@ -29,6 +29,7 @@ pub struct OpenOptions {
     pub(super) trust_domain: String,
     pub(super) dev: bool,
     pub(super) accept_rollback: bool,
+    pub(super) accept_clock: bool,
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) clock: Arc<dyn Clock>,
 }
@@ -36,11 +37,16 @@ pub struct OpenOptions {
 impl OpenOptions {
     /// `dev`: the stamp a new store gets and an existing one must have.
     pub fn new(trust_domain: impl Into<String>, dev: bool, entropy: Arc<dyn Entropy>, clock: Arc<dyn Clock>) -> Self {
-        Self { trust_domain: trust_domain.into(), dev, accept_rollback: false, entropy, clock }
+        Self { trust_domain: trust_domain.into(), dev, accept_rollback: false, accept_clock: false, entropy, clock }
     }
     /// Goes on from a state that may lack commits, as a new epoch of the store.
     pub fn accept_rollback(mut self, yes: bool) -> Self {
         self.accept_rollback = yes;
+        self
+    }
+    /// Takes the clock for right as it stands, however far it is from the newest record.
+    pub fn accept_clock(mut self, yes: bool) -> Self {
+        self.accept_clock = yes;
         self
     }
 }
@@ -92,6 +98,7 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Opened, OpenError> {
     let conn = connect(path)?;
     let schema = version(path, &conn)?;
     settings(&conn).map_err(sql(path))?;
+    logs_ahead(path)?;
     let mut meta = meta(path, &conn, options)?;
     check::pages(path, &conn)?;
     meta.epoch += u64::from(lost_log(path, &conn, log, options)?);
@@ -99,6 +106,11 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Opened, OpenError> {
     // Here it is accepted; nothing was changed before.
     schema::migrate(&conn, schema).map_err(sql(path))?;
     conn.execute("UPDATE meta SET in_use = 1, epoch = ?1", [meta.epoch]).map_err(sql(path))?;
+    if options.accept_clock {
+        meta.clock_high_water = options.clock.now();
+        let newest = meta.clock_high_water.as_millis();
+        conn.execute("UPDATE journal_head SET clock_high_water = ?1", [newest]).map_err(sql(path))?;
+    }
     // The mark must stand in the file itself, not only in the log whose loss it tells.
     conn.query_row("PRAGMA wal_checkpoint(FULL)", [], |_| Ok(())).map_err(sql(path))?;
     keep_log(&conn, false).map_err(sql(path))?;
@@ -217,6 +229,17 @@ fn settings(conn: &Connection) -> rusqlite::Result<()> {
     conn.query_row("PRAGMA wal_autocheckpoint = 1024", [], |_| Ok(()))?;
     // KiB. What is written most is at the ends of its tables; the rest the kernel keeps, and is not counted as ours.
     conn.pragma_update(None, "cache_size", -8_192)
+}
+
+/// That the file says it has a write-ahead log: SQLite says so even when a sync failed and it could not be switched on.
+fn logs_ahead(path: &Path) -> Result<(), OpenError> {
+    let mut header = [0; 20];
+    File::open(path).and_then(|mut file| file.read_exact(&mut header)).map_err(io(path))?;
+    if header[18..] == [2, 2] {
+        return Ok(());
+    }
+    let problem = "its write-ahead log cannot be switched on: look at the disk".into();
+    Err(OpenError::Unreadable { path: path.into(), problem })
 }
 
 /// The schema's version. The tables read before a store is accepted (`meta`, `journal*`) keep their columns for ever.

@@ -75,7 +75,7 @@ impl SqliteStore {
         }))
     }
 
-    /// Why nothing can be written any more: a failed sync, a damaged page. Such a server should end.
+    /// Why nothing can be written any more: a failed sync, a damaged page.
     pub fn unusable(&self) -> Option<String> {
         self.shared.dead()
     }
@@ -83,6 +83,11 @@ impl SqliteStore {
     /// The signing keys as they lie here.
     pub async fn authorities(&self) -> Result<Vec<AuthorityRow>, ReadError> {
         self.pool.with(snapshot::authorities).await
+    }
+
+    /// Completes with that reason when there is one: such a server ends.
+    pub async fn fails(&self) -> String {
+        self.shared.died().await
     }
 
     /// Appends the newest leaves to the tree and writes its root down. Called each second and before the end.

@@ -14,16 +14,15 @@ use super::{
 use proto_types::{Position, Record, Timestamp};
 use rusqlite::{Connection, params};
 use server_core::{
+    clock,
     journal::Encoded,
     ports::{CommitError, Durable, Guard},
 };
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 /// Most units in one transaction.
 const GROUP: usize = 256;
-/// How far a record's time may stand before the latest one written.
-const BACKWARDS: Duration = Duration::from_secs(30);
 
 /// A unit with everything computed that can be before its turn.
 pub struct Unit {
@@ -162,12 +161,9 @@ impl Writer {
 
     /// One unit, in a savepoint when there is anything that could be half done. The outer error costs the group.
     fn unit(&self, unit: &Unit, group: &mut Group) -> rusqlite::Result<Result<Position, CommitError>> {
-        let latest = group.high_water.minus(BACKWARDS);
-        if let Some((early, _)) = unit.records.iter().find(|(record, _)| record.time < latest && issues(&record.kind)) {
-            return Ok(Err(CommitError::Unavailable(format!(
-                "the clock runs back: it says {}, the newest record was written at {}; set the clock right",
-                early.time, group.high_water
-            ))));
+        let mut issued = unit.records.iter().filter(|(record, _)| issues(&record.kind));
+        if let Err(doubt) = issued.try_for_each(|(record, _)| clock::judge(record.time, group.high_water)) {
+            return Ok(Err(CommitError::Unavailable(doubt.to_string())));
         }
         let nested = !unit.guards.is_empty() || !unit.writes.is_empty();
         if nested {
@@ -191,7 +187,7 @@ impl Writer {
         for (record, encoded) in &unit.records {
             self.record(group.size, record.time, encoded)?;
             group.size += 1;
-            group.high_water = group.high_water.max(record.time);
+            group.high_water = clock::newest(group.high_water, record.time);
         }
         if nested {
             self.statement("RELEASE unit")?;

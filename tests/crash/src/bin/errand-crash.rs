@@ -60,5 +60,7 @@ async fn main() -> ExitCode {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
     });
-    std::future::pending().await
+    let why = running.store_fails().await;
+    eprintln!("the store: {why}");
+    1.into()
 }

@@ -5,6 +5,7 @@ use rand_chacha::{
     rand_core::{RngCore as _, SeedableRng as _},
 };
 use std::{fs::File, process::Stdio, time::Duration};
+use testkit::disk::DiskFault;
 use tests_crash::world::{Hello, World};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
@@ -21,11 +22,22 @@ pub struct Server {
 impl Server {
     /// With `extra` arguments; panics with the log when it does not come up.
     pub async fn start(world: &World, extra: &[String]) -> Self {
+        let started = Self::begin(world, extra, &[]).await;
+        started.unwrap_or_else(|| panic!("the server did not start:\n{}", world.log()))
+    }
+
+    /// On a disk that fails; `None` when it did while the server started.
+    pub async fn start_on(world: &World, fault: &DiskFault) -> Option<Self> {
+        Self::begin(world, &[], &fault.variables()).await
+    }
+
+    async fn begin(world: &World, extra: &[String], variables: &[(String, String)]) -> Option<Self> {
         let log = File::options().create(true).append(true).open(world.log_file()).expect("the log opens");
         let mut child = Command::new(env!("CARGO_BIN_EXE_errand-crash"))
             .arg("--config")
             .arg(world.config_file())
             .args(extra)
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -34,8 +46,8 @@ impl Server {
             .expect("errand-crash starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let line = tokio::time::timeout(START, lines.next_line()).await.ok().and_then(Result::ok).flatten();
-        let hello = line.and_then(|l| serde_json::from_str(&l).ok());
-        Self { hello: hello.unwrap_or_else(|| panic!("the server did not start:\n{}", world.log())), child }
+        let hello = line.and_then(|l| serde_json::from_str(&l).ok())?;
+        Some(Self { hello, child })
     }
 
     /// Whether it ends by itself within the limit.
