@@ -86,7 +86,7 @@ impl Plan {
             }
         }
         if self.wants(&[Group::Verify]) {
-            let row = Row::new("journal: records verified, one core", Unit::PerSecond, verify::per_second()?);
+            let row = Row::new("journal: records verified", Unit::PerSecond, verify::per_second()?);
             report.add(row.target(Target::AtLeast(200_000.0)));
         }
         Ok(())

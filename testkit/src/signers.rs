@@ -7,8 +7,12 @@ use aws_lc_rs::{
 };
 use proto_jose::{Header, KeySet, thumbprint};
 use proto_types::{Fut, Timestamp};
-use server_core::ports::{
-    JwtTemplate, Minter, ProvenKey, PublicKey, SignError, SignedJwt, SshSigner, X509Svid, X509Template,
+use server_core::{
+    journal::{Checkpoint, KeyKind, SignedNote, VerifierKey},
+    ports::{
+        JournalSigner, JwtTemplate, Minter, ProvenKey, PublicKey, SignError, SignedJwt, SshSigner, TreeRoot, X509Svid,
+        X509Template,
+    },
 };
 
 /// An `ssh` and an `oauth` key that live as long as the test.
@@ -72,5 +76,46 @@ impl Minter for TestSigners {
             let token = token.map_err(|_| SignError::Unavailable("P-256".into()))?.into();
             Ok(SignedJwt { token, expires_at: template.expires_at })
         })
+    }
+}
+
+/// A key that signs checkpoints, as a journal's own or as a witness's; the same for the same seed.
+pub struct TestLog {
+    pair: Ed25519KeyPair,
+    key: VerifierKey,
+}
+
+impl TestLog {
+    pub fn new(seed: u8, name: &str, kind: KeyKind) -> Self {
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).expect("an Ed25519 key");
+        let public = pair.public_key().as_ref().try_into().expect("32 bytes");
+        Self { pair, key: VerifierKey::new(name, kind, public).expect("a well-formed name") }
+    }
+    /// The key of the journal `errand.journal/example.org/k3m9x`.
+    pub fn journal() -> Self {
+        Self::new(1, "errand.journal/example.org/k3m9x", KeyKind::Log)
+    }
+    pub fn witness() -> Self {
+        Self::new(2, "witness.example.org", KeyKind::Witness)
+    }
+    pub fn verifier(&self) -> &VerifierKey {
+        &self.key
+    }
+    /// The note with this witness's signature under it, too.
+    pub fn cosign(&self, note: &SignedNote, time: u64) -> SignedNote {
+        note.clone().cosign(&self.key, time, |message| self.sign(message)).expect("a signature")
+    }
+    fn sign(&self, message: &[u8]) -> Result<[u8; 64], SignError> {
+        Ok(self.pair.sign(message).as_ref().try_into().expect("64 bytes"))
+    }
+}
+
+impl JournalSigner for TestLog {
+    fn key(&self) -> Option<VerifierKey> {
+        Some(self.key.clone())
+    }
+    fn checkpoint(&self, root: TreeRoot) -> Result<SignedNote, SignError> {
+        let checkpoint = Checkpoint { origin: self.key.name().into(), size: root.size, root: root.root };
+        SignedNote::of(&checkpoint).sign(&self.key, |message| self.sign(message))
     }
 }

@@ -82,7 +82,7 @@ async fn fill(path: &Path, owner: &Owner) -> Result<()> {
         Ok::<_, anyhow::Error>(())
     });
     units.buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
-    store.write_root().await?;
+    store.write_root(None).await?;
     Ok(())
 }
 

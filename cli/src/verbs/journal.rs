@@ -1,5 +1,6 @@
 //! `errand journal`: the record of everything that happened.
 
+mod checkpoint;
 mod redact;
 mod show;
 mod verify;
@@ -16,7 +17,6 @@ use crate::{
 use serde_json::Value;
 use show::columns;
 pub(super) use show::print;
-use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -73,18 +73,24 @@ enum JournalVerb {
     /// Check that no record was changed, removed or added behind the server's back
     ///
     /// Reads every record, rehashes it here and compares the whole with the root. Prints size and root, or exits 1
-    /// with the first bad position. Keep an export, or the root, elsewhere to notice that a whole journal was replaced.
-    #[command(after_help = "EXAMPLES\n  errand journal verify\n  errand journal verify --file export.jsonl")]
-    Verify {
-        /// An export to verify without a server; `-` reads standard input
-        #[arg(long, value_name = "FILE")]
-        file: Option<PathBuf>,
-    },
+    /// with the first bad position. An export with filters proves each of its records, and no more. With --key the root
+    /// must be signed by the journal's key; keep that key, and a checkpoint, elsewhere to notice that a whole journal was
+    /// replaced.
+    #[command(after_help = "EXAMPLES\n  errand journal verify\n  errand journal verify --file export.jsonl\n  \
+        errand journal verify --file export.jsonl --key \"$VKEY\" --since kept.checkpoint")]
+    Verify(verify::VerifyArgs),
+    /// Print the newest checkpoint: size and root of the journal, signed
+    ///
+    /// A signed note, as transparency logs write it. Keep one elsewhere: `verify --since` shows that the journal
+    /// continues it. A witness signs it, too, and --add-cosignature gives that signature back: exports carry it.
+    #[command(after_help = "EXAMPLES\n  errand journal checkpoint > kept.checkpoint\n  \
+        errand journal checkpoint --vkey\n  errand journal checkpoint --add-cosignature cosigned.checkpoint")]
+    Checkpoint(checkpoint::CheckpointArgs),
     /// Print the journal as it is stored, or as others read it
     ///
-    /// Without filters, jsonl is what `verify --file` reads. With filters it is a selection: its first line says that
-    /// completeness is not claimed, and `verify --file` refuses it. ocsf and cef are for those who sort events; each
-    /// line names the position and the leaf of its record.
+    /// jsonl is what `verify --file` reads. With filters it is a selection: each line proves its record, and the first
+    /// says that completeness is not claimed. ocsf and cef are for those who sort events; each line names the position
+    /// and the leaf of its record.
     #[command(after_help = "EXAMPLES\n  errand journal export > export.jsonl\n  \
         errand journal export | errand journal verify --file -\n  \
         errand journal export --format ocsf --from 24h --target orders-db")]
@@ -202,8 +208,8 @@ pub async fn run(command: JournalCommand, ctx: &Ctx) -> Result<i32> {
             ctx.out.one(&record, &show::fields())?;
             Ok(DONE)
         }
-        JournalVerb::Verify { file: Some(file) } => verify::file(&file, ctx),
-        JournalVerb::Verify { file: None } => verify::online(&ctx.admin()?, ctx).await,
+        JournalVerb::Verify(args) => verify::run(args, ctx).await,
+        JournalVerb::Checkpoint(args) => checkpoint::run(args, ctx).await,
         JournalVerb::Redact(args) => redact::run(args, ctx).await,
         JournalVerb::Export { format, filter, from, to } => {
             export(&filter.between(from, to, ctx).with("format", format.asked()), ctx).await

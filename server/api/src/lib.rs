@@ -18,6 +18,7 @@ pub use peer::Peer;
 use axum::Router;
 use proto_attest::Verifier;
 use proto_types::KeyUse;
+use server_core::journal::{SignedNote, VerifierKey};
 use server_service::Service;
 use std::sync::Arc;
 
@@ -43,7 +44,14 @@ type Hook = Arc<dyn Fn() + Send + Sync>;
 pub trait Admin: Send + Sync {
     /// Statements for the target's side: (set-up, by-hand removal). `None`: the kind has none.
     fn target_texts(&self, name: &str) -> Option<(Option<String>, Option<String>)>;
-    /// Writes the journal's root over everything there is, so that an export ends where the journal does.
+    /// The key that signs checkpoints now.
+    fn journal_key(&self) -> Option<VerifierKey>;
+    /// Keeps the signatures of witnesses; the checkpoint with all of them. `None`: it was never signed here.
+    fn keep_cosignatures(
+        &self,
+        note: SignedNote,
+    ) -> proto_types::Fut<'_, Result<Option<SignedNote>, server_service::ServiceError>>;
+    /// Writes the journal's root over everything there is and signs it, so that an export ends where the journal does.
     fn write_root(&self) -> proto_types::Fut<'_, Result<(), server_service::ServiceError>>;
     /// What the store takes and what its volume has left, bytes; `None` when the volume does not say.
     fn space(&self) -> Option<(u64, u64)>;

@@ -8,12 +8,14 @@ use crate::{
     x509,
 };
 use arc_swap::ArcSwap;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use proto_types::{Entropy, Fut, KeyUse, Position, Timestamp, TrustDomain};
 use server_core::{
     authority::AuthorityView,
+    journal::{Checkpoint, KeyKind, SignedNote, VerifierKey, origin},
     ports::{
-        Authorities, AuthorityRow, Bundle, JwtTemplate, Minter, ProvenKey, PublicKey, SignError, SignedJwt, SshSigner,
-        X509Svid, X509Template,
+        Authorities, AuthorityRow, Bundle, JournalSigner, JwtTemplate, Minter, ProvenKey, PublicKey, SignError,
+        SignedJwt, SshSigner, TreeRoot, X509Svid, X509Template,
     },
 };
 use std::{
@@ -119,18 +121,11 @@ impl Keyring {
         self.current.load().public.iter().any(|(_, key)| key.spki_der == spki_der)
     }
 
-    /// Signs a journal checkpoint: Ed25519, 64 bytes.
-    pub fn sign_journal(&self, message: &[u8]) -> Result<[u8; 64], SignError> {
-        let keys = self.current.load();
-        let key = keys.journal.as_ref().ok_or(SignError::NoActiveKey("journal"))?;
-        let signature = key.try_sign(message).map_err(|_| SignError::Unavailable("Ed25519".into()))?;
-        signature.as_ref().try_into().map_err(|_| SignError::Unavailable("Ed25519".into()))
-    }
-
-    /// The raw public key that verifies [`Keyring::sign_journal`].
-    pub fn journal_public(&self) -> Option<[u8; 32]> {
-        use aws_lc_rs::signature::KeyPair;
-        self.current.load().journal.as_ref().and_then(|k| k.public_key().as_ref().try_into().ok())
+    /// A journal key as those who verify write it, under the journal's name.
+    fn journal_verifier(&self, key: &Ed25519KeyPair) -> Option<VerifierKey> {
+        let name = origin(self.realm.trust_domain.as_str(), &self.realm.store_id);
+        let public = key.public_key().as_ref().try_into().ok()?;
+        VerifierKey::new(name, KeyKind::Log, public).ok()
     }
 
     pub(crate) fn sign_x509(&self, template: &X509Template, key: &ProvenKey) -> Result<X509Svid, SignError> {
@@ -184,6 +179,26 @@ impl SshSigner for Keyring {
             signature.as_ref().try_into().map_err(|_| SignError::Unavailable("Ed25519".into()))
         })
     }
+}
+
+impl JournalSigner for Keyring {
+    fn key(&self) -> Option<VerifierKey> {
+        self.current.load().journal.as_ref().and_then(|key| self.journal_verifier(key))
+    }
+    fn checkpoint(&self, root: TreeRoot) -> Result<SignedNote, SignError> {
+        // Key and signature are of one moment: another key may take over between two looks.
+        let keys = self.current.load();
+        let key = keys.journal.as_ref().ok_or(SignError::NoActiveKey("journal"))?;
+        let unnamed = || SignError::Refused("the journal's name cannot stand in a signed note".into());
+        let verifier = self.journal_verifier(key).ok_or_else(unnamed)?;
+        let checkpoint = Checkpoint { origin: verifier.name().into(), size: root.size, root: root.root };
+        SignedNote::of(&checkpoint).sign(&verifier, |message| sign_ed25519(key, message))
+    }
+}
+
+fn sign_ed25519(key: &Ed25519KeyPair, message: &[u8]) -> Result<[u8; 64], SignError> {
+    let signature = key.try_sign(message).map_err(|_| SignError::Unavailable("Ed25519".into()))?;
+    signature.as_ref().try_into().map_err(|_| SignError::Unavailable("Ed25519".into()))
 }
 
 impl Authorities for Keyring {

@@ -6,7 +6,8 @@ use server_api::{Admin, AuthorityView, tls};
 use server_authority::KeyringError;
 use server_core::{
     authority::KeyAction,
-    ports::{Authorities, AuthorityState},
+    journal::{SignedNote, VerifierKey},
+    ports::{Authorities, AuthorityState, JournalSigner},
 };
 use server_service::{Service, ServiceError};
 use server_store::SqliteStore;
@@ -58,9 +59,17 @@ impl Admin for Operators {
         Some((self.registry.setup(&doc), self.registry.by_hand(&doc, store_id)))
     }
 
+    fn journal_key(&self) -> Option<VerifierKey> {
+        JournalSigner::key(self.rotator.keyring.as_ref())
+    }
+
+    fn keep_cosignatures(&self, note: SignedNote) -> Fut<'_, Result<Option<SignedNote>, ServiceError>> {
+        Box::pin(async move { Ok(self.store.keep_cosignatures(note).await?) })
+    }
+
     fn write_root(&self) -> Fut<'_, Result<(), ServiceError>> {
         Box::pin(async move {
-            self.store.write_root().await?;
+            self.store.write_root(Some(self.rotator.keyring.as_ref())).await?;
             Ok(())
         })
     }

@@ -102,6 +102,7 @@ pub struct Running {
     pub addresses: Addresses,
     pub service: Service,
     store: Arc<SqliteStore>,
+    keyring: Arc<Keyring>,
     clock: Arc<dyn Clock>,
     serving: CancellationToken,
     working: CancellationToken,
@@ -158,6 +159,7 @@ impl Server {
             addresses,
             service: service.clone(),
             store: store.clone(),
+            keyring: keyring.clone(),
             clock: machine.clock.clone(),
             serving: CancellationToken::new(),
             working: CancellationToken::new(),
@@ -400,11 +402,11 @@ impl Running {
                 }
             }
         });
-        let store = self.store.clone();
+        let (store, keyring) = (self.store.clone(), self.keyring.clone());
         self.every(Duration::from_secs(1), move || {
-            let store = store.clone();
+            let (store, keyring) = (store.clone(), keyring.clone());
             async move {
-                if let Err(error) = store.write_root().await {
+                if let Err(error) = store.write_root(Some(keyring.as_ref())).await {
                     tracing::warn!(%error, "the journal's root could not be written; trying again");
                 }
             }
@@ -514,7 +516,7 @@ impl Running {
             () = self.workers.wait() => {}
             () = self.clock.sleep(Duration::from_secs(5)) => {}
         }
-        if let Err(error) = self.store.write_root().await {
+        if let Err(error) = self.store.write_root(Some(self.keyring.as_ref())).await {
             tracing::warn!(%error, "the journal's last root could not be written");
         }
         let _ = std::fs::remove_file(&self.addresses.admin_socket);

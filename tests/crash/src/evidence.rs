@@ -5,7 +5,7 @@
 use crate::seen::{self, Seen};
 use proto_types::{CredentialName, Lease, Record};
 use rusqlite::{Connection, OpenFlags};
-use server_core::journal::{ExportVerifier, Verdict, decode, parse_line};
+use server_core::journal::{ExportVerifier, Trust, Verdict, decode, parse_line};
 use sqlx::{Connection as _, PgConnection};
 use std::{
     collections::BTreeSet,
@@ -97,11 +97,12 @@ fn journal(path: &Path) -> Result<Journal, Unreadable> {
     let fail = unreadable(path.display());
     let text = fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
     let mut lines = text.lines();
-    let mut verifier = ExportVerifier::new(lines.next().unwrap_or_default()).map_err(|e| fail(e.to_string()))?;
+    let mut verifier =
+        ExportVerifier::new(lines.next().unwrap_or_default(), &Trust::default()).map_err(|e| fail(e.to_string()))?;
     let mut records = Vec::new();
     for line in lines {
-        verifier.line(line);
-        let stored = parse_line(line).map_err(&fail)?;
+        verifier.lines(&[line]);
+        let (stored, _) = parse_line(line).map_err(&fail)?;
         let private: Vec<_> = stored.private.clone();
         let record = decode(&stored.body, &private).map_err(|e| fail(e.to_string()))?;
         records.push((stored.position.0, record));

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 
 /// Every crate of the house, from the floor up. Tests and benches stand outside: nothing may depend on them.
 const LAYERS: [&[&str]; 6] = [
-    &["proto-types"],
+    &["proto-types", "proto-tlog"],
     &["server-core", "agent-core", "proto-wire", "proto-jose", "proto-tls"],
     &[
         "server-service",

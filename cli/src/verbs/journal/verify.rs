@@ -1,100 +1,232 @@
 //! `errand journal verify`: every record is rehashed here; the server is not believed.
 
+use super::checkpoint::{note_in, read_note};
 use crate::{
     DONE,
     admin_client::{AdminClient, Query},
     error::{CliError, Exit, Result},
     verbs::Ctx,
 };
-use serde_json::json;
-use server_core::journal::{ExportVerifier, Verdict};
+use serde_json::{Map, Value, json};
+use server_core::journal::{ExportError, ExportVerifier, Trust, Verdict, VerifierKey};
 use std::{
     fs::File,
     io::{BufRead, BufReader, Read},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// Longest line of an export, bytes: a body of the largest size in base64 with its values beside it.
 const MAX_LINE: u64 = 1024 * 1024;
+/// Lines and bytes that are held at once, to be examined on every core.
+const BATCH: usize = 4096;
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
-/// Verifies what the server exports, line by line, holding none of it.
-pub async fn online(admin: &AdminClient, ctx: &Ctx) -> Result<i32> {
+#[derive(Debug, clap::Args)]
+pub struct VerifyArgs {
+    /// An export to verify without a server; `-` reads standard input
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The journal's key, from `errand journal checkpoint --vkey`: its signature must stand under the export's root
+    #[arg(long, value_name = "VKEY")]
+    key: Option<VerifierKey>,
+    /// A witness's key: its signature must stand under a checkpoint that the export continues
+    #[arg(long, value_name = "VKEY", requires = "key")]
+    witness: Option<VerifierKey>,
+    /// A checkpoint kept from before, which the journal must continue
+    #[arg(long, value_name = "FILE", requires = "key")]
+    since: Option<PathBuf>,
+}
+
+pub async fn run(args: VerifyArgs, ctx: &Ctx) -> Result<i32> {
+    let mut trust = Trust { key: args.key, witness: args.witness, seen: Vec::new() };
+    if let (Some(path), Some(key)) = (&args.since, &trust.key) {
+        let fail =
+            |e: &dyn std::fmt::Display| CliError::failed(format!("the older checkpoint: {e}")).at(path.display());
+        let verified = read_note(path)?.verify(key).map_err(|e| fail(&e))?;
+        trust.seen.push(verified.checkpoint().clone());
+    }
+    match args.file {
+        Some(path) => file(&path, &trust, ctx),
+        None => online(&ctx.admin()?, trust, ctx).await,
+    }
+}
+
+/// Verifies what the server exports, holding a few thousand lines of it, against every checkpoint it has stored, too.
+async fn online(admin: &AdminClient, mut trust: Trust, ctx: &Ctx) -> Result<i32> {
     let place = "/v1/journal/export";
     let mut lines = admin.lines(place, &Query::default()).await?;
     let first = lines.next().await?.unwrap_or_default();
-    let mut verifier = start(&first).map_err(|e| e.at(place))?;
-    while let Some(line) = lines.next().await? {
-        if !line.trim().is_empty() && !verifier.line(line.trim_end()) {
-            break;
+    // What the header itself says is looked at before anything is asked on its account.
+    let size = start(&first, &trust).map_err(|e| e.at(place))?.header().root.size;
+    stored(admin, size, &mut trust).await?;
+    let mut verifier = start(&first, &trust).map_err(|e| e.at(place))?;
+    let mut batch = Batch::default();
+    let mut good = true;
+    while good && let Some(line) = lines.next().await? {
+        good = !batch.add(&line) || batch.hand(&mut verifier);
+    }
+    batch.hand(&mut verifier);
+    tell(verifier, &trust, ctx)
+}
+
+/// The checkpoints that the server has stored over at most `size` records: the more, the narrower a rewriting is told.
+async fn stored(admin: &AdminClient, size: u64, trust: &mut Trust) -> Result<()> {
+    let place = "/v1/journal/checkpoints";
+    let mut after = 0;
+    while after < size {
+        let answer = admin.get(place, &Query::default().with("after", Some(after))).await?;
+        let notes = answer["checkpoints"].as_array().cloned().unwrap_or_default();
+        if notes.is_empty() {
+            return Ok(());
+        }
+        for note in &notes {
+            let bad = |why: &dyn std::fmt::Display| {
+                CliError::failed(format!("a checkpoint that the server stored behind {after} records: {why}")).at(place)
+            };
+            let note = note_in(note)?;
+            let claims = note.claims().map_err(|e| bad(&e))?;
+            match trust.key.as_ref().map(|key| note.verify(key)) {
+                // An earlier key of the journal may have signed it; its root must fit all the same.
+                None | Some(Ok(_) | Err(server_core::journal::NoteError::Unsigned(_))) => {}
+                Some(Err(e)) => return Err(bad(&e)),
+            }
+            if claims.size <= after {
+                return Err(bad(&"they are not in order"));
+            }
+            after = claims.size;
+            if claims.size <= size {
+                trust.seen.push(claims);
+            }
         }
     }
-    tell(verifier, ctx)
+    Ok(())
 }
 
 /// Verifies an export without a server.
-pub fn file(path: &Path, ctx: &Ctx) -> Result<i32> {
+fn file(path: &Path, trust: &Trust, ctx: &Ctx) -> Result<i32> {
     let fail = |e: std::io::Error| CliError::failed(format!("cannot read the file: {e}")).at(path.display());
     let input: Box<dyn Read> =
         if path == Path::new("-") { Box::new(std::io::stdin()) } else { Box::new(File::open(path).map_err(fail)?) };
     let mut input = BufReader::with_capacity(1 << 20, input);
-    let mut line = String::new();
-    next(&mut input, &mut line).map_err(fail)?;
-    let mut verifier = start(&line).map_err(|e| e.at(path.display()))?;
-    while next(&mut input, &mut line).map_err(fail)? {
-        if !line.trim().is_empty() && !verifier.line(line.trim_end()) {
-            break;
-        }
+    let first = next(&mut input).map_err(fail)?.unwrap_or_default();
+    let mut verifier = start(&first, trust).map_err(|e| e.at(path.display()))?;
+    let mut batch = Batch::default();
+    let mut good = true;
+    while good && let Some(line) = next(&mut input).map_err(fail)? {
+        good = !batch.add(&line) || batch.hand(&mut verifier);
     }
-    tell(verifier, ctx)
+    batch.hand(&mut verifier);
+    tell(verifier, trust, ctx)
 }
 
-/// The next line; `false` at the end. One that is too long is cut: it then cannot be a record, and is told as bad.
-fn next(input: &mut impl BufRead, line: &mut String) -> std::io::Result<bool> {
-    line.clear();
+/// The next line; `None` at the end. One that is too long is cut: it then cannot be a record, and is told as bad.
+fn next(input: &mut impl BufRead) -> std::io::Result<Option<String>> {
     let mut bytes = Vec::new();
     if input.take(MAX_LINE).read_until(b'\n', &mut bytes)? == 0 {
-        return Ok(false);
+        return Ok(None);
     }
-    line.push_str(&String::from_utf8_lossy(&bytes));
-    Ok(true)
+    Ok(Some(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())))
 }
 
-fn start(first: &str) -> Result<ExportVerifier> {
-    ExportVerifier::new(first.trim_end())
-        .map_err(|e| CliError::failed(e).hint("make a whole one with `errand journal export > FILE`"))
+/// Lines that wait to be examined together.
+#[derive(Default)]
+struct Batch {
+    lines: Vec<String>,
+    bytes: usize,
 }
 
-fn tell(verifier: ExportVerifier, ctx: &Ctx) -> Result<i32> {
-    let store = verifier.header().store_id.clone();
+impl Batch {
+    /// Whether there are enough.
+    fn add(&mut self, line: &str) -> bool {
+        let line = line.trim_end();
+        if !line.is_empty() {
+            self.bytes += line.len();
+            self.lines.push(line.into());
+        }
+        self.lines.len() >= BATCH || self.bytes >= BATCH_BYTES
+    }
+    fn hand(&mut self, verifier: &mut ExportVerifier) -> bool {
+        let Self { lines, .. } = std::mem::take(self);
+        verifier.lines(&lines)
+    }
+}
+
+fn start(first: &str, trust: &Trust) -> Result<ExportVerifier> {
+    let hint = |e: &ExportError| match e {
+        ExportError::Header(_) | ExportError::Format(_) => "make one with `errand journal export > FILE`",
+        ExportError::Unsigned | ExportError::SelectionSince => "make a new export; a server signs what it exports",
+        ExportError::Witness(_) => {
+            "add its signature with `errand journal checkpoint --add-cosignature FILE`, and export again"
+        }
+        _ => "keep this file as it is, and compare it with your last export or backup",
+    };
+    ExportVerifier::new(first.trim_end(), trust).map_err(|e| CliError::failed(&e).hint(hint(&e)))
+}
+
+/// Who vouches for what, as rows and as fields.
+fn vouched(verifier: &ExportVerifier, trust: &Trust) -> (String, Map<String, Value>) {
+    let (mut text, mut fields) = (String::new(), Map::new());
+    fields.insert("store_id".into(), verifier.header().store_id.clone().into());
+    if let Some(key) = &trust.key {
+        text += &format!("signed by {}\n", key.name());
+        fields.insert("signed_by".into(), key.name().into());
+    }
+    if let Some(witness) = verifier.witness() {
+        let at = proto_types::Timestamp::from_secs(i64::try_from(witness.time).unwrap_or_default());
+        text += &format!("witnessed by {} at size {}, {at}\n", witness.name, witness.size);
+        let said = json!({ "name": witness.name, "size": witness.size, "time": at });
+        fields.insert("witnessed".into(), said);
+    }
+    (text, fields)
+}
+
+fn tell(verifier: ExportVerifier, trust: &Trust, ctx: &Ctx) -> Result<i32> {
+    let (vouched, mut fields) = vouched(&verifier, trust);
+    let mut say = |ok: bool, more: Value| {
+        fields.insert("ok".into(), ok.into());
+        fields.extend(more.as_object().cloned().unwrap_or_default());
+        std::mem::take(&mut fields).into()
+    };
     match verifier.finish() {
         Verdict::Ok { size, root } => {
             let root = hex::encode(root);
-            if ctx.out.is_json() {
-                ctx.out.json(&json!({ "ok": true, "store_id": store, "size": size, "root": root }))?;
-            } else {
-                ctx.out.text(&format!("size {size}\nroot {root}\n"))?;
-            }
-            Ok(DONE)
+            let document = say(true, json!({ "size": size, "root": root }));
+            good(&format!("size {size}\nroot {root}\n{vouched}"), &document, ctx)
         }
-        Verdict::Bad { position, why } => bad(
-            json!({ "ok": false, "store_id": store, "first_bad_position": position.0, "why": why }),
-            &format!("the record at position {} is not what was written: {why}", position.0),
-            ctx,
-        ),
+        Verdict::Included { records, size, root } => {
+            let root = hex::encode(root);
+            let document = say(true, json!({ "records": records, "complete": false, "size": size, "root": root }));
+            let line = format!("{records} records of {size}, each included; completeness not claimed\n");
+            good(&format!("{line}root {root}\n{vouched}"), &document, ctx)
+        }
+        Verdict::Bad { position, why } => {
+            let document = say(false, json!({ "first_bad_position": position.0, "why": why }));
+            bad(&document, &format!("the record at position {} is not what was written: {why}", position.0), ctx)
+        }
         Verdict::Rewritten { from, to } => {
             let why = format!(
                 "every record fits its own hash, but the hashes of positions {from} to {to} do not come to the root: at \
                  least one record among them was replaced"
             );
-            bad(json!({ "ok": false, "store_id": store, "first_bad_position": from, "to": to, "why": why }), &why, ctx)
+            let document = say(false, json!({ "first_bad_position": from, "to": to, "why": why }));
+            bad(&document, &why, ctx)
         }
     }
 }
 
-/// The first bad position is data: on stdout, before the error.
-fn bad(document: serde_json::Value, why: &str, ctx: &Ctx) -> Result<i32> {
+fn good(text: &str, document: &Value, ctx: &Ctx) -> Result<i32> {
     if ctx.out.is_json() {
-        ctx.out.json(&document)?;
+        ctx.out.json(document)?
+    } else {
+        ctx.out.text(text)?
+    }
+    Ok(DONE)
+}
+
+/// The first bad position is data: on stdout, before the error.
+fn bad(document: &Value, why: &str, ctx: &Ctx) -> Result<i32> {
+    if ctx.out.is_json() {
+        ctx.out.json(document)?;
         return Ok(Exit::Failed as i32);
     }
     ctx.out.text(&format!("first bad position {}\n", document["first_bad_position"]))?;

@@ -1,7 +1,10 @@
 //! Verbs against a fake admin server: a unix socket with the paths that the verbs ask, and the SPIRE entry, agent,
 //! bundle and SVID services.
 
-use super::{Ran, journal::export};
+use super::{
+    Ran,
+    journal::{checkpoint, export},
+};
 use axum::{
     Json, Router,
     extract::{Path, Query, Request, State},
@@ -99,6 +102,9 @@ fn http(shared: Arc<Shared>) -> Router {
         .route("/v1/journal/root", get(|| async { Json(json!({"size": 1, "root": "00"})) }))
         .route("/v1/journal/tail", get(tail))
         .route("/v1/journal/export", get(journal))
+        .route("/v1/journal/checkpoint", get(newest))
+        .route("/v1/journal/checkpoint/cosignatures", post(|body: Json<Value>| async { body }))
+        .route("/v1/journal/checkpoints", get(checkpoints))
         .route("/v1/who/{name}", get(who))
         .route("/v1/authorities", get(authorities))
         .route("/v1/authorities/{id}/activate", post(|Path(id): Path<String>| async move { Json(json!({"id": id})) }))
@@ -186,6 +192,17 @@ async fn journal(State(shared): State<Arc<Shared>>) -> String {
         lines[2] = lines[2].replace("work 1", "work 9");
     }
     lines.join("\n") + "\n"
+}
+
+async fn newest() -> Json<Value> {
+    let key = testkit::signers::TestLog::journal().verifier().to_string();
+    Json(json!({ "checkpoint": checkpoint(3).to_string(), "key": key }))
+}
+
+async fn checkpoints(Query(query): Query<HashMap<String, String>>) -> Json<Value> {
+    let after: u64 = query["after"].parse().unwrap();
+    let notes: Vec<_> = [2, 3].into_iter().filter(|n| *n > after).map(|n| checkpoint(n).to_string()).collect();
+    Json(json!({ "checkpoints": notes }))
 }
 
 async fn who(Path(name): Path<String>) -> Response {

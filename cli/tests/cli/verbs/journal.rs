@@ -3,10 +3,11 @@
 use super::{admin::Fake, run};
 use proto_types::{Entropy, Position, Record, Timestamp};
 use server_core::{
-    journal::{ExportHeader, Frontier, encode, export_header, export_line, selection_header},
-    ports::{StoredRecord, TreeRoot},
+    journal::{ExportHeader, Frontier, Hash, KeyKind, SignedNote, encode, export_header, export_line, prove_inclusion},
+    ports::{JournalSigner, StoredRecord, TreeRoot},
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use testkit::signers::TestLog;
 
 /// Salts need not be secret here.
 struct Zero;
@@ -16,20 +17,54 @@ impl Entropy for Zero {
     }
 }
 
-pub fn export(n: u64) -> Vec<String> {
-    let (mut tree, mut lines) = (Frontier::new(), Vec::new());
-    for position in 0..n {
+fn records(n: u64) -> Vec<StoredRecord> {
+    let one = |position| {
         let record =
             Record::new(Timestamp::from_secs(1_795_000_000), "task.started").intent(format!("work {position}"));
         let one = encode(&record, &Zero).unwrap();
-        tree.append(one.leaf);
-        let stored =
-            StoredRecord { position: Position(position), leaf: one.leaf, body: one.body, private: one.private };
-        lines.push(export_line(&stored));
-    }
-    let root = TreeRoot { size: n, root: tree.root() };
-    lines.insert(0, export_header(&ExportHeader { store_id: "k3m9x".into(), root }));
-    lines
+        StoredRecord { position: Position(position), leaf: one.leaf, body: one.body, private: one.private }
+    };
+    (0..n).map(one).collect()
+}
+
+fn root(records: &[StoredRecord]) -> TreeRoot {
+    let mut tree = Frontier::new();
+    records.iter().for_each(|r| tree.append(r.leaf));
+    TreeRoot { size: tree.size(), root: tree.root() }
+}
+
+/// The checkpoint over `n` records, signed by the journal's key.
+pub fn checkpoint(n: u64) -> SignedNote {
+    TestLog::journal().checkpoint(root(&records(n))).unwrap()
+}
+
+/// A whole export of `n` records under a checkpoint.
+fn export_under(n: u64, note: SignedNote) -> Vec<String> {
+    let records = records(n);
+    let header = ExportHeader::whole("k3m9x", root(&records)).signed(note);
+    std::iter::once(export_header(&header)).chain(records.iter().map(|r| export_line(r, None))).collect()
+}
+
+pub fn export(n: u64) -> Vec<String> {
+    export_under(n, checkpoint(n))
+}
+
+/// Some records of `n`, each with its path.
+fn selection(n: u64, places: &[u64]) -> Vec<String> {
+    let records = records(n);
+    let leaves: Vec<Hash> = records.iter().map(|r| r.leaf).collect();
+    let line = |at: &u64| {
+        let path = prove_inclusion(*at, n, leaves.as_slice()).unwrap().unwrap();
+        export_line(&records[*at as usize], Some(&path))
+    };
+    let header = ExportHeader::selection("k3m9x", root(&records)).signed(checkpoint(n));
+    std::iter::once(export_header(&header)).chain(places.iter().map(line)).collect()
+}
+
+fn verify(home: &tempfile::TempDir, lines: &[String], more: &[&str]) -> super::Ran {
+    let path = file(home, lines);
+    let args = ["journal", "verify", "--file", path.to_str().unwrap()];
+    run(home.path(), &[args.as_slice(), more].concat())
 }
 
 fn file(home: &tempfile::TempDir, lines: &[String]) -> PathBuf {
@@ -71,16 +106,87 @@ fn what_is_no_export_is_said_to_be_none() {
 }
 
 #[test]
-fn a_selection_is_refused_with_the_sentence_of_its_first_line() {
+fn with_a_key_the_root_must_be_signed_by_it() {
     let home = tempfile::tempdir().unwrap();
-    let root = TreeRoot { size: 5, root: [7; 32] };
-    let mut lines = export(5);
-    lines[0] = selection_header(&ExportHeader { store_id: "k3m9x".into(), root });
-    let note = serde_json::from_str::<serde_json::Value>(&lines[0]).unwrap()["note"].as_str().unwrap().to_string();
-    let path = file(&home, &lines);
-    let ran = run(home.path(), &["journal", "verify", "--file", path.to_str().unwrap()]);
-    assert_eq!((ran.status, ran.stdout.as_str()), (1, ""));
-    assert!(note.contains("completeness is not claimed") && ran.stderr.contains(&note), "{}", ran.stderr);
+    let key = TestLog::journal().verifier().to_string();
+    let ran = verify(&home, &export(5), &["--key", &key]).ok();
+    assert!(ran.stdout.ends_with("signed by errand.journal/example.org/k3m9x\n"), "{}", ran.stdout);
+    let mut unsigned = export(5);
+    unsigned[0] = export_header(&ExportHeader::whole("k3m9x", root(&records(5))));
+    verify(&home, &unsigned, &[]).ok();
+    let other = TestLog::new(9, TestLog::journal().verifier().name(), KeyKind::Log).verifier().to_string();
+    for (lines, key, why) in [
+        (&unsigned, &key, "no signed checkpoint"),
+        (&export(5), &other, "did not sign it"),
+        (&export_under(5, checkpoint(4)), &key, "another root"),
+    ] {
+        let ran = verify(&home, lines, &["--key", key]);
+        assert!(ran.status == 1 && ran.stderr.contains(why), "{why}: {}", ran.stderr);
+    }
+    assert_eq!(verify(&home, &export(5), &["--key", &key[1..]]).status, 2, "a key that was cut");
+}
+
+#[test]
+fn a_selection_proves_its_records_and_a_wrong_one_is_named() {
+    let home = tempfile::tempdir().unwrap();
+    let key = TestLog::journal().verifier().to_string();
+    let lines = selection(9, &[2, 5]);
+    let ran = verify(&home, &lines, &["--key", &key]).ok();
+    assert!(ran.stdout.starts_with("2 records of 9, each included; completeness not claimed\n"), "{}", ran.stdout);
+    let json = verify(&home, &lines, &["--key", &key, "--output", "json"]).ok().json();
+    assert_eq!((json["records"].clone(), json["complete"].clone()), (2.into(), false.into()));
+    let mut wrong = lines;
+    wrong[2] = wrong[2].replace("work 5", "work 6");
+    let ran = verify(&home, &wrong, &["--key", &key]);
+    assert_eq!((ran.status, ran.stdout.as_str()), (1, "first bad position 5\n"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_checkpoint_kept_from_before_tells_an_older_journal_and_another_one() {
+    let home = tempfile::tempdir().unwrap();
+    let key = TestLog::journal().verifier().to_string();
+    let kept = |note: SignedNote| {
+        let path = home.path().join("kept.checkpoint");
+        std::fs::write(&path, note.to_string()).unwrap();
+        path.to_str().unwrap().to_string()
+    };
+    let since = |path: &str| verify(&home, &export(5), &["--key", &key, "--since", path]);
+    since(&kept(checkpoint(3))).ok();
+    let newer = since(&kept(checkpoint(7)));
+    assert!(newer.status == 1 && newer.stderr.contains("records were cut off"), "{}", newer.stderr);
+    let forked = TestLog::journal().checkpoint(TreeRoot { size: 3, root: [3; 32] }).unwrap();
+    let forked = since(&kept(forked));
+    assert_eq!((forked.status, forked.stdout.as_str()), (1, "first bad position 0\n"), "{}", forked.stderr);
+    let foreign = TestLog::new(9, TestLog::journal().verifier().name(), KeyKind::Log).checkpoint(root(&records(3)));
+    let foreign = since(&kept(foreign.unwrap()));
+    assert!(foreign.status == 1 && foreign.stderr.contains("the older checkpoint"), "{}", foreign.stderr);
+}
+
+#[test]
+fn a_witness_is_named_with_what_it_saw() {
+    let home = tempfile::tempdir().unwrap();
+    let (key, witness) = (TestLog::journal().verifier().to_string(), TestLog::witness());
+    let more = ["--key", &key, "--witness", &witness.verifier().to_string()];
+    let ran = verify(&home, &export_under(5, witness.cosign(&checkpoint(5), 1_795_000_000)), &more).ok();
+    assert!(ran.stdout.contains("witnessed by witness.example.org at size 5, 2026-"), "{}", ran.stdout);
+    let ran = verify(&home, &export(5), &more);
+    assert!(ran.status == 1 && ran.stderr.contains("`witness.example.org` did not sign it"), "{}", ran.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_checkpoint_its_key_and_a_cosignature_are_printed_and_handed_on() {
+    let fake = Fake::start().await;
+    let (key, witness) = (TestLog::journal().verifier().to_string(), TestLog::witness());
+    assert_eq!(fake.run(&["journal", "checkpoint"]).ok().stdout, checkpoint(3).to_string());
+    assert_eq!(fake.run(&["journal", "checkpoint", "--vkey"]).ok().stdout, key + "\n");
+    let cosigned = witness.cosign(&checkpoint(3), 7).to_string();
+    let file = fake.file("cosigned", &cosigned);
+    fake.asked();
+    assert_eq!(fake.run(&["journal", "checkpoint", "--add-cosignature", &file]).ok().stdout, cosigned);
+    assert_eq!(fake.asked(), ["POST /v1/journal/checkpoint/cosignatures"]);
+    let nothing = fake.file("nothing", "no note");
+    assert_eq!(fake.run(&["journal", "checkpoint", "--add-cosignature", &nothing]).status, 1);
+    assert!(Path::new(&file).exists() && fake.asked().is_empty(), "what is no note is not sent");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,8 @@ use proto_types::{KeyUse, Timestamp, id::parse_spiffe_id};
 use server_authority::lint::check_leaf;
 use server_core::{
     issue::{JwtSvidRequest, Ttls, check_csr, jwt_svid_template, x509_template},
-    ports::{Authorities, JwtTemplate, Minter, ProvenKey, SignError, X509Template},
+    journal::SignedNote,
+    ports::{Authorities, JournalSigner, JwtTemplate, Minter, ProvenKey, SignError, TreeRoot, X509Template},
 };
 use std::{collections::HashSet, time::Duration};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -181,14 +182,17 @@ async fn a_minted_token_verifies_with_the_published_keys_of_its_use_only() {
 }
 
 #[test]
-fn the_journals_key_signs_what_its_public_half_verifies() {
+fn the_journals_key_signs_checkpoints_under_the_journals_name_and_there_is_none_before_a_key() {
     let house = House::new();
-    let signature = house.keyring.sign_journal(b"checkpoint").unwrap();
-    let public = house.keyring.journal_public().unwrap();
-    let key = aws_lc_rs::signature::UnparsedPublicKey::new(&aws_lc_rs::signature::ED25519, public);
-    key.verify(b"checkpoint", &signature).unwrap();
-    key.verify(b"checkpoinT", &signature).unwrap_err();
-    assert_eq!(House::empty().keyring.sign_journal(b"x").unwrap_err(), SignError::NoActiveKey("journal"));
+    let (key, root) = (JournalSigner::key(&house.keyring).unwrap(), TreeRoot { size: 7, root: [7; 32] });
+    let note = house.keyring.checkpoint(root).unwrap();
+    let verified = note.verify(&key).unwrap();
+    assert!(key.name().starts_with("errand.journal/example.org/"), "{key}");
+    assert_eq!((verified.checkpoint().size, verified.checkpoint().root), (7, [7; 32]));
+    let other: SignedNote = note.to_string().replacen('7', "8", 1).parse().unwrap();
+    assert!(other.verify(&key).is_err());
+    let none = House::empty().keyring;
+    assert_eq!((JournalSigner::key(&none), none.checkpoint(root)), (None, Err(SignError::NoActiveKey("journal"))));
 }
 
 #[test]

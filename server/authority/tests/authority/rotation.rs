@@ -6,7 +6,7 @@ use server_authority::KeyringError;
 use server_core::{
     authority::KeyAction,
     issue::{Ttls, x509_template},
-    ports::{Authorities, AuthorityState, Minter, SshSigner},
+    ports::{Authorities, AuthorityState, JournalSigner, Minter, SshSigner},
 };
 
 const HOUR: i64 = 3600;
@@ -57,7 +57,7 @@ fn a_restart_brings_back_the_same_keys_and_a_sequence_that_does_not_go_back() {
     assert_eq!(again.bundle().x509, before.x509);
     assert_eq!(again.bundle().jwt, before.jwt);
     assert!(again.bundle().sequence >= before.sequence);
-    assert_eq!(again.journal_public(), house.keyring.journal_public());
+    assert_eq!(JournalSigner::key(&again), JournalSigner::key(&house.keyring));
 }
 
 #[test]

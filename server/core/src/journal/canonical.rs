@@ -4,11 +4,9 @@
 //! `intent_sha256`, lowercase hex of SHA-256(salt || value), and the values stand beside it so that the law can have
 //! them erased while the tree stays true. The position is not in the body: it is where the leaf stands.
 
-use super::{
-    keys::keys,
-    kinds::is_kind,
-    tree::{Hash, leaf_hash, salted},
-};
+use super::{keys::keys, kinds::is_kind};
+use aws_lc_rs::digest::{Context, SHA256};
+use proto_tlog::{Hash, leaf_hash};
 use proto_types::{CredentialNote, DecisionNote, Entropy, Record, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -24,6 +22,16 @@ const MAX_INTEGER: u64 = (1 << 53) - 1;
 
 /// A value that stands beside the body: (field, salt, value).
 pub type Private = (String, Vec<u8>, String);
+
+/// SHA-256(salt || value): what the body says of a value that stands beside it.
+fn salted(salt: &[u8], value: &str) -> Hash {
+    let mut context = Context::new(&SHA256);
+    context.update(salt);
+    context.update(value.as_bytes());
+    let mut out = [0; 32];
+    out.copy_from_slice(context.finish().as_ref());
+    out
+}
 
 /// What is wrong with a record or a stored body.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -8,19 +8,27 @@ mod export;
 mod formats;
 mod keys;
 mod kinds;
-mod proof;
 mod redact;
-mod tree;
+mod threads;
 mod verify;
 
 pub use canonical::{Encoded, JournalError, MAX_BODY, Private, VERSION, decode, encode};
 pub use export::{
-    ExportError, ExportHeader, ExportVerifier, export_header, export_line, parse_line, selection_header, verify_export,
+    ExportError, ExportHeader, ExportVerifier, Trust, Witness, Witnessed, export_header, export_line, parse_line,
+    verify_export,
 };
 pub use formats::{Format, Seen, plain};
 pub use keys::{admits, asked_keys, credential_keys, keys};
 pub use kinds::{KINDS, is_kind, kinds_page};
-pub use proof::{prove_consistency, prove_inclusion, verify_consistency, verify_inclusion};
+pub use proto_tlog::{
+    Checkpoint, Edge, Frontier, Hash, KeyKind, NoteError, SignedNote, TILE_WIDTH, Tile, TileId, Tiled, Verified,
+    VerifierKey, empty_root, leaf_hash, node_hash, prove_consistency, prove_inclusion, verify_consistency,
+    verify_inclusion,
+};
 pub use redact::{PrivateField, PrivateValue, redacted, redaction};
-pub use tree::{Frontier, Hash, empty_root, leaf_hash, node_hash};
 pub use verify::{Verdict, Verifier, check};
+
+/// The name of a store's journal: what its checkpoints begin with and its key signs under.
+pub fn origin(trust_domain: &str, store_id: &str) -> String {
+    format!("errand.journal/{trust_domain}/{store_id}")
+}

@@ -3,11 +3,9 @@
 //! Decides which record is the first that is not what was written, or between which two roots hashes were replaced.
 //! Needs no store: an export is verified the same way.
 
-use super::{
-    canonical::check_body,
-    tree::{Frontier, Hash, leaf_hash},
-};
+use super::{canonical::check_body, threads};
 use crate::ports::{StoredRecord, TreeRoot};
+use proto_tlog::{Frontier, Hash, leaf_hash};
 use proto_types::Position;
 use std::collections::VecDeque;
 
@@ -15,6 +13,12 @@ use std::collections::VecDeque;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Ok {
+        size: u64,
+        root: Hash,
+    },
+    /// Each of these records is in the journal with this root, at its place; which others there are is not said.
+    Included {
+        records: u64,
         size: u64,
         root: Hash,
     },
@@ -61,19 +65,30 @@ impl Verifier {
 
     /// Takes the next record. `false` when something bad was found: more records change nothing.
     pub fn feed(&mut self, record: &StoredRecord) -> bool {
+        self.found.is_none() && self.take(record.position, record.leaf, check(record))
+    }
+
+    /// Takes the next records, which are examined on every core.
+    pub fn feed_all(&mut self, records: &[StoredRecord]) -> bool {
+        let checked = threads::each(records, check);
+        records.iter().zip(checked).all(|(record, checked)| self.take(record.position, record.leaf, checked))
+    }
+
+    /// Takes a record that was examined by itself.
+    pub(super) fn take(&mut self, position: Position, leaf: Hash, checked: Result<(), String>) -> bool {
         if self.found.is_some() {
             return false;
         }
         let expected = Position(self.tree.size());
-        let problem = if record.position == expected {
-            check(record).err()
+        let problem = if position == expected {
+            checked.err()
         } else {
-            Some(format!("it is missing: the next record there is says position {}", record.position.0))
+            Some(format!("it is missing: the next record there is says position {}", position.0))
         };
         match problem {
             Some(why) => self.found = Some(Verdict::Bad { position: expected, why }),
             None => {
-                self.tree.append(record.leaf);
+                self.tree.append(leaf);
                 self.compare();
             }
         }
@@ -155,7 +170,7 @@ mod tests {
         assert_eq!(verdict(&records, &[root(&records[..4]), whole]), ok);
         records[3].private.clear();
         assert_eq!(verdict(&records, &[whole]), ok);
-        assert_eq!(verdict(&[], &[]), Verdict::Ok { size: 0, root: super::super::tree::empty_root() });
+        assert_eq!(verdict(&[], &[]), Verdict::Ok { size: 0, root: proto_tlog::empty_root() });
     }
 
     #[test]

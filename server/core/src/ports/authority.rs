@@ -1,5 +1,7 @@
 //! Signing: templates in, certificates and tokens out. A key has one use and no export.
 
+use super::TreeRoot;
+use crate::journal::{SignedNote, VerifierKey};
 use proto_types::{Fut, KeyUse, Secret, SpiffeId, Timestamp};
 use std::sync::Arc;
 
@@ -98,6 +100,14 @@ pub struct Bundle {
     pub sequence: u64,
     /// Seconds.
     pub refresh_hint: u64,
+}
+
+/// Signs what the journal says of itself, under the journal's name.
+pub trait JournalSigner: Send + Sync {
+    /// The key that signs now; `None` before there is one.
+    fn key(&self) -> Option<VerifierKey>;
+    /// The root as a signed checkpoint.
+    fn checkpoint(&self, root: TreeRoot) -> Result<SignedNote, SignError>;
 }
 
 /// The published side of the authorities.

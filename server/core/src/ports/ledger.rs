@@ -4,6 +4,7 @@
 //! `apply`, one field in [`Snapshot`] when servers hold it in memory.
 
 use crate::journal::PrivateValue;
+use crate::journal::{Hash, SignedNote};
 use proto_types::{
     CredentialName, Entry, EntryId, Epoch, Fut, Hold, HoldId, JoinToken, KeyUse, Lease, LeaseId, LeaseState, Node,
     PolicyDoc, Position, Record, SpiffeId, TargetDoc, Task, TaskId, Timestamp,
@@ -289,6 +290,9 @@ pub struct TreeRoot {
     pub root: [u8; 32],
 }
 
+/// The hashes of a proof, in the order in which they are used.
+pub type Path = Vec<Hash>;
+
 /// What is over and no longer in memory, and the journal by content. Off the issuing path.
 pub trait Archive: Send + Sync {
     /// Newest first; `before` pages (exclusive).
@@ -309,6 +313,24 @@ pub trait Archive: Send + Sync {
             Ok(newest.into_iter().filter(|r| r.size > after).take(max as usize).collect())
         })
     }
+    /// The newest signed checkpoint; `None` before the first.
+    fn checkpoint(&self) -> Fut<'_, Result<Option<SignedNote>, ReadError>>;
+    /// Signed checkpoints over more than `after` records, smallest first, at most `max`.
+    fn checkpoints(&self, after: u64, max: u32) -> Fut<'_, Result<Vec<SignedNote>, ReadError>>;
+    /// The newest checkpoint to which the signature of a witness was added.
+    fn witnessed(&self) -> Fut<'_, Result<Option<SignedNote>, ReadError>>;
+    /// The audit paths of records in the tree over the first `size` (RFC 6962); `None` when one of them is not in it,
+    /// or no root over so many was written down yet. Each costs a number of reads that grows with the logarithm.
+    fn inclusions(&self, positions: Vec<Position>, size: u64) -> Fut<'_, Result<Option<Vec<Path>>, ReadError>>;
+    /// One of [`Archive::inclusions`].
+    fn inclusion(&self, position: Position, size: u64) -> Fut<'_, Result<Option<Path>, ReadError>> {
+        Box::pin(async move {
+            let paths = self.inclusions(vec![position], size).await?;
+            Ok(paths.and_then(|mut paths| paths.pop()))
+        })
+    }
+    /// The proof that the tree over `new` records continues the one over `old`; `None` as above.
+    fn consistency(&self, old: u64, new: u64) -> Fut<'_, Result<Option<Path>, ReadError>>;
     /// A join token that was not taken, by its digest (lowercase hex). It may have expired.
     fn join_token<'a>(&'a self, digest: &'a str) -> Fut<'a, Result<Option<JoinToken>, ReadError>> {
         let _ = digest;

@@ -1,9 +1,9 @@
 //! What is looked at before a store is believed: the file system, the pages, the end of the journal.
 
-use super::{error::OpenError, rows};
+use super::{archive, error::OpenError, proofs, rows, schema::TILES};
 use nix::sys::statfs::{self, FsType};
-use rusqlite::{Connection, OptionalExtension};
-use server_core::journal::{Frontier, leaf_hash};
+use rusqlite::Connection;
+use server_core::journal::{Edge, Tile, leaf_hash};
 use std::path::Path;
 
 /// File systems of other machines, by the number `statfs` gives.
@@ -75,60 +75,55 @@ pub fn pages(path: &Path, conn: &Connection) -> Result<(), OpenError> {
 /// Where the journal stands.
 pub struct Journal {
     pub size: u64,
-    pub tree: Frontier,
+    pub edge: Edge,
+    /// Tiles that became full behind the newest root; all of them when the store has none yet.
+    pub full: Vec<Tile>,
+    /// The size of the newest root written down.
     pub root_at: u64,
 }
 
-/// Rehashes everything behind the newest root that was written down. Older records are the verifier's.
-pub fn journal(path: &Path, conn: &Connection) -> Result<Journal, OpenError> {
+/// Rehashes everything behind the newest root that was written down. Older records are the verifier's. A store without
+/// tiles is rehashed from its beginning, once.
+pub fn journal(path: &Path, conn: &Connection, schema: i64) -> Result<Journal, OpenError> {
     let damaged = |what: String| OpenError::Damaged { path: path.into(), what };
     let size: u64 = conn
         .query_row("SELECT size FROM journal_head", [], |row| row.get(0))
         .map_err(|e| damaged(format!("the head of the journal cannot be read ({e})")))?;
-    let mut tree = written(conn).map_err(damaged)?;
-    let root_at = tree.size();
+    let root = archive::newest_root(conn).map_err(|e| damaged(e.to_string()))?;
+    let root_at = root.map_or(0, |root| root.size);
     if root_at > size {
         return Err(damaged(format!("a root over {root_at} records was written down, the journal has {size}")));
     }
+    let fits = |edge: &Edge| match root.filter(|root| root.size == edge.size()) {
+        Some(root) if edge.frontier().root() != root.root => {
+            Err(damaged(format!("the tree over {root_at} records does not come to the root written down")))
+        }
+        _ => Ok(()),
+    };
+    let mut edge =
+        if schema < TILES { Edge::new() } else { proofs::edge(conn, root_at).map_err(|e| damaged(e.to_string()))? };
+    let mut full = Vec::new();
+    fits(&edge)?;
     let mut statement = conn
         .prepare("SELECT position, leaf, body FROM journal WHERE position >= ?1 ORDER BY position")
         .map_err(|e| damaged(e.to_string()))?;
-    let mut tail = statement.query([rows::int(root_at)]).map_err(|e| damaged(e.to_string()))?;
+    let mut tail = statement.query([rows::int(edge.size())]).map_err(|e| damaged(e.to_string()))?;
     while let Some(row) = tail.next().map_err(|e| damaged(e.to_string()))? {
         let read = (|| Ok((row.get::<_, u64>(0)?, row.get::<_, [u8; 32]>(1)?, row.get::<_, Vec<u8>>(2)?)))();
         let (position, leaf, body) = read.map_err(|e: rusqlite::Error| damaged(e.to_string()))?;
-        if position != tree.size() {
-            return Err(damaged(format!("the journal has no record at position {}", tree.size())));
+        if position != edge.size() {
+            return Err(damaged(format!("the journal has no record at position {}", edge.size())));
         }
         if leaf_hash(&body) != leaf {
             return Err(damaged(format!("the record at position {position} is not what was hashed")));
         }
-        tree.append(leaf);
+        edge.append(leaf, &mut full);
+        fits(&edge)?;
     }
-    if tree.size() != size {
-        return Err(damaged(format!("the journal has {} records where its head says {size}", tree.size())));
+    if edge.size() != size {
+        return Err(damaged(format!("the journal has {} records where its head says {size}", edge.size())));
     }
-    Ok(Journal { size, tree, root_at })
-}
-
-/// The frontier of the newest root, checked against that root.
-fn written(conn: &Connection) -> Result<Frontier, String> {
-    let text = |e: rusqlite::Error| e.to_string();
-    let root: Option<(u64, [u8; 32])> = conn
-        .query_row("SELECT size, root FROM journal_root ORDER BY size DESC LIMIT 1", [], |r| Ok((r.get(0)?, r.get(1)?)))
-        .optional()
-        .map_err(text)?;
-    let peaks: Option<(u64, Vec<u8>)> = conn
-        .query_row("SELECT size, peaks FROM journal_frontier", [], |r| Ok((r.get(0)?, r.get(1)?)))
-        .optional()
-        .map_err(text)?;
-    match (root, peaks) {
-        (None, None) => Ok(Frontier::new()),
-        (Some((size, root)), Some((at, peaks))) if size == at => Frontier::restore(size, &peaks)
-            .filter(|tree| tree.root() == root)
-            .ok_or_else(|| format!("the tree over {size} records does not come to the root written down")),
-        _ => Err("the newest root and the tree behind it are of different sizes".into()),
-    }
+    Ok(Journal { size, edge, full, root_at })
 }
 
 #[cfg(test)]

@@ -7,10 +7,11 @@ use super::{
     check,
     error::OpenError,
     schema::{self, APPLICATION_ID},
+    tree,
 };
 use proto_types::{Clock, Entropy};
 use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
-use server_core::{journal::Frontier, ports::StoreMeta};
+use server_core::{journal::Edge, ports::StoreMeta};
 use std::{
     fs::{self, DirBuilder, File},
     io::{Read, Write},
@@ -57,7 +58,7 @@ pub struct Opened {
     pub lock: File,
     pub meta: StoreMeta,
     pub size: u64,
-    pub tree: Frontier,
+    pub edge: Edge,
     /// The size of the newest root written down.
     pub root_at: u64,
 }
@@ -102,9 +103,10 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Opened, OpenError> {
     let mut meta = meta(path, &conn, options)?;
     check::pages(path, &conn)?;
     meta.epoch += u64::from(lost_log(path, &conn, log, options)?);
-    let state = check::journal(path, &conn)?;
+    let state = check::journal(path, &conn, schema)?;
     // Here it is accepted; nothing was changed before.
     schema::migrate(&conn, schema).map_err(sql(path))?;
+    tiles(&conn, &state).map_err(sql(path))?;
     conn.execute("UPDATE meta SET in_use = 1, epoch = ?1", [meta.epoch]).map_err(sql(path))?;
     if options.accept_clock {
         meta.clock_high_water = options.clock.now();
@@ -114,7 +116,15 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Opened, OpenError> {
     // The mark must stand in the file itself, not only in the log whose loss it tells.
     conn.query_row("PRAGMA wal_checkpoint(FULL)", [], |_| Ok(())).map_err(sql(path))?;
     keep_log(&conn, false).map_err(sql(path))?;
-    Ok(Opened { conn, lock, meta, size: state.size, tree: state.tree, root_at: state.root_at })
+    Ok(Opened { conn, lock, meta, size: state.size, edge: state.edge, root_at: state.root_at })
+}
+
+/// Tiles may hold more than the newest root says: what stands in them never changes.
+fn tiles(conn: &Connection, state: &check::Journal) -> rusqlite::Result<()> {
+    let step = conn.unchecked_transaction()?;
+    tree::put(&step, &state.full)?;
+    tree::put(&step, &state.edge.partial())?;
+    step.commit()
 }
 
 fn folder(path: &Path) -> Result<(), OpenError> {

@@ -11,8 +11,12 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_first.sql"),
     include_str!("../../migrations/sqlite/0002_holds.sql"),
     include_str!("../../migrations/sqlite/0003_sink_cursors.sql"),
+    include_str!("../../migrations/sqlite/0004_tiles.sql"),
     include_str!("../../migrations/sqlite/0005_revoked_tokens.sql"),
 ];
+
+/// The first schema that keeps the tree in tiles.
+pub const TILES: i64 = 4;
 
 /// The schema this program writes (`PRAGMA user_version`).
 pub fn known() -> i64 {

@@ -4,20 +4,21 @@ use super::{
     archive,
     error::OpenError,
     feed::{self, Shared},
+    notes,
     open::{self, OpenOptions},
     outlets,
     pool::Pool,
-    search, snapshot,
-    tree::{self, Tree},
+    proofs, search, snapshot,
+    tree::Tree,
     write::Put,
     writer::{Chore, Job, Unit, Writer},
 };
 use proto_types::{Clock, CredentialName, Entropy, Fut, JoinToken, Lease, LeaseId, Position, Record, Task, TaskId};
 use server_core::{
-    journal,
+    journal::{self, SignedNote},
     ports::{
-        Archive, AuthorityRow, Commit, CommitError, Durable, Feed, Filter, Ledger, Outlets, ReadError, Snapshot,
-        Snapshots, StoreMeta, StoredRecord, TreeRoot,
+        Archive, AuthorityRow, Commit, CommitError, Durable, Feed, Filter, JournalSigner, Ledger, Outlets,
+        Path as ProofPath, ReadError, Snapshot, Snapshots, StoreMeta, StoredRecord, TreeRoot,
     },
 };
 use std::{fs::File, path::Path, sync::Arc, thread::JoinHandle, time::Duration};
@@ -67,7 +68,7 @@ impl SqliteStore {
             writer: Some(writer),
             shared,
             pool: Pool::new(path.into()),
-            tree: Mutex::new(Tree { frontier: opened.tree, written: opened.root_at }),
+            tree: Mutex::new(Tree { edge: opened.edge, full: Vec::new(), written: opened.root_at, signed_by: None }),
             meta: opened.meta,
             entropy: options.entropy,
             clock: options.clock,
@@ -90,20 +91,40 @@ impl SqliteStore {
         self.shared.died().await
     }
 
-    /// Appends the newest leaves to the tree and writes its root down. Called each second and before the end.
-    /// `None` for an empty journal.
-    pub async fn write_root(&self) -> Result<Option<TreeRoot>, CommitError> {
+    /// Appends the newest leaves to the tree and writes its tiles and root down, with the root as a checkpoint when there
+    /// is a key. Called each second and before the end. `None` for an empty journal.
+    pub async fn write_root(&self, signer: Option<&dyn JournalSigner>) -> Result<Option<TreeRoot>, CommitError> {
         let mut tree = self.tree.lock().await;
-        let size = self.shared.size();
-        if size > tree.frontier.size() {
-            let grown = tree::grow(&self.pool, &tree.frontier, size).await;
-            tree.frontier = grown.map_err(|e| CommitError::Unavailable(e.to_string()))?;
+        let grown = tree.grow(&self.pool, self.shared.size()).await;
+        grown.map_err(|e| CommitError::Unavailable(e.to_string()))?;
+        let Some(root) = tree.root() else { return Ok(None) };
+        let key = signer.and_then(JournalSigner::key);
+        // A key that took over signs the newest root again: a reader who knows only that one is served.
+        let signed = key.is_none() || key == tree.signed_by;
+        if tree.written == root.size && signed {
+            return Ok(Some(root));
         }
-        if tree.frontier.size() > tree.written {
-            self.chore(tree::write(&tree.frontier)).await?;
-            tree.written = tree.frontier.size();
+        let note = signer.filter(|_| key.is_some()).map(|signer| signer.checkpoint(root)).transpose();
+        let note = note.map_err(|e| CommitError::Unavailable(e.to_string()))?;
+        self.chore(tree.write(root, note)).await?;
+        tree.full.clear();
+        (tree.written, tree.signed_by) = (root.size, key);
+        Ok(Some(root))
+    }
+
+    /// Keeps the signatures of witnesses on a checkpoint of this journal, and answers it with all there are. `None`: it is
+    /// none of those that were signed.
+    pub async fn keep_cosignatures(&self, note: SignedNote) -> Result<Option<SignedNote>, CommitError> {
+        let Ok(size) = note.claims().map(|checkpoint| checkpoint.size) else { return Ok(None) };
+        let over = async || {
+            let kept = self.pool.with(move |conn| notes::over(conn, size)).await;
+            kept.map_err(|e| CommitError::Unavailable(e.to_string()))
+        };
+        if !over().await?.is_some_and(|mut kept| kept.join(note.clone())) {
+            return Ok(None);
         }
-        Ok((tree.written > 0).then(|| tree.root()))
+        self.chore(Box::new(move |conn| notes::keep(conn, size, note, true))).await?;
+        over().await
     }
 
     /// Deletes claims, join tokens, serials and revoked tokens that ended some time ago. Called each minute.
@@ -228,6 +249,21 @@ impl Archive for SqliteStore {
     }
     fn roots(&self, after: u64, max: u32) -> Fut<'_, Result<Vec<TreeRoot>, ReadError>> {
         Box::pin(self.pool.with(move |conn| archive::roots(conn, after, max)))
+    }
+    fn checkpoint(&self) -> Fut<'_, Result<Option<SignedNote>, ReadError>> {
+        Box::pin(self.pool.with(notes::newest))
+    }
+    fn checkpoints(&self, after: u64, max: u32) -> Fut<'_, Result<Vec<SignedNote>, ReadError>> {
+        Box::pin(self.pool.with(move |conn| notes::after(conn, after, max)))
+    }
+    fn witnessed(&self) -> Fut<'_, Result<Option<SignedNote>, ReadError>> {
+        Box::pin(self.pool.with(notes::witnessed))
+    }
+    fn inclusions(&self, positions: Vec<Position>, size: u64) -> Fut<'_, Result<Option<Vec<ProofPath>>, ReadError>> {
+        Box::pin(self.pool.with(move |conn| proofs::inclusions(conn, &positions, size)))
+    }
+    fn consistency(&self, old: u64, new: u64) -> Fut<'_, Result<Option<ProofPath>, ReadError>> {
+        Box::pin(self.pool.with(move |conn| proofs::consistency(conn, old, new)))
     }
     fn join_token<'a>(&'a self, digest: &'a str) -> Fut<'a, Result<Option<JoinToken>, ReadError>> {
         let digest = digest.to_string();

@@ -83,7 +83,7 @@ async fn a_server_killed_while_committing_loses_nothing_that_was_acknowledged() 
         assert_eq!(there % 2, 0, "half a unit is there");
         assert_eq!(store.load().await.unwrap().entries.len() as u64, there / 2);
         if round == 1 {
-            store.write_root().await.unwrap();
+            store.write_root(None).await.unwrap();
         }
         assert!(matches!(verdict(&store).await, Verdict::Ok { size, .. } if size == there));
     }

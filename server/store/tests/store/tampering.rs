@@ -21,7 +21,7 @@ async fn written(path: &Path) {
         let unit = server_core::ports::Commit::of(record("entry.created").user(Some(format!("user {n}"))));
         store.commit(new_entry(unit, &entry(n, n))).await.unwrap();
         if n % 10 == 9 {
-            store.write_root().await.unwrap();
+            store.write_root(None).await.unwrap();
         }
     }
 }

@@ -8,7 +8,7 @@ mod cef;
 mod classes;
 mod ocsf;
 
-use super::tree::Hash;
+use proto_tlog::Hash;
 use proto_types::{Position, Record};
 use serde_json::{Map, Value, json};
 

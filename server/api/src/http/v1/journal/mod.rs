@@ -1,5 +1,6 @@
 //! `/v1/journal`: the record, searched and followed. Exports are `export`'s, erasures `redact`'s.
 
+mod checkpoint;
 mod export;
 mod redact;
 
@@ -31,6 +32,11 @@ pub(super) fn routes() -> Router<Api> {
         .route("/v1/journal/root", get(root))
         .route("/v1/journal/tail", get(tail))
         .route("/v1/journal/export", get(export::export))
+        .route("/v1/journal/checkpoint", get(checkpoint::checkpoint))
+        .route("/v1/journal/checkpoint/cosignatures", post(checkpoint::cosignatures))
+        .route("/v1/journal/checkpoints", get(checkpoint::checkpoints))
+        .route("/v1/journal/consistency", get(checkpoint::consistency))
+        .route("/v1/journal/{position}/inclusion", get(checkpoint::inclusion))
         .route("/v1/journal/redact", post(redact::redact))
         .route("/v1/journal/{position}", get(show))
 }

@@ -1,37 +1,84 @@
 //! Inclusion and consistency proofs: RFC 9162 sections 2.1.3 and 2.1.4 (the trees of RFC 6962).
 //!
-//! Decides whether a leaf is in a tree and whether one tree continues another. Proving wants the leaves in memory.
+//! Decides whether a leaf is in a tree and whether one tree continues another. Where the hashes of a tree lie is its
+//! holder's: leaves in memory, or tiles in a store.
 
-use super::tree::{Frontier, Hash, node_hash};
+use crate::tree::{Frontier, Hash, node_hash};
+use std::convert::Infallible;
+
+/// The hashes of a tree, wherever they lie.
+pub trait Nodes {
+    type Error;
+    /// The root over the leaves `from..to`. `from` is a multiple of the least power of two not below `to - from`.
+    fn root(&self, from: u64, to: u64) -> Result<Hash, Self::Error>;
+}
+
+/// All leaves in memory. Proofs are asked for trees that they hold.
+impl Nodes for [Hash] {
+    type Error = Infallible;
+    fn root(&self, from: u64, to: u64) -> Result<Hash, Infallible> {
+        Ok(root_of(&self[from as usize..to as usize]))
+    }
+}
 
 /// The largest power of two below `n`; `n` is at least 2.
-fn split(n: usize) -> usize {
+fn split(n: u64) -> u64 {
     1 << (n - 1).ilog2()
 }
 
-fn root_of(leaves: &[Hash]) -> Hash {
+pub(crate) fn root_of(leaves: &[Hash]) -> Hash {
     let mut tree = Frontier::new();
     leaves.iter().for_each(|leaf| tree.append(*leaf));
     tree.root()
 }
 
-/// The audit path of the leaf at `index`, nearest sibling first. `None` when there is no such leaf.
-pub fn prove_inclusion(index: u64, leaves: &[Hash]) -> Option<Vec<Hash>> {
-    let mut index = usize::try_from(index).ok().filter(|i| *i < leaves.len())?;
-    let (mut rest, mut path) = (leaves, Vec::new());
-    while rest.len() > 1 {
-        let (left, right) = rest.split_at(split(rest.len()));
-        if index < left.len() {
-            path.push(root_of(right));
-            rest = left;
+/// The audit path of the leaf at `index` in the tree of `size` leaves, nearest sibling first. `None` when there is no
+/// such leaf.
+pub fn prove_inclusion<N: Nodes + ?Sized>(index: u64, size: u64, nodes: &N) -> Result<Option<Vec<Hash>>, N::Error> {
+    if index >= size {
+        return Ok(None);
+    }
+    let (mut from, mut to, mut path) = (0, size, Vec::new());
+    while to - from > 1 {
+        let middle = from + split(to - from);
+        if index < middle {
+            path.push(nodes.root(middle, to)?);
+            to = middle;
         } else {
-            path.push(root_of(left));
-            index -= left.len();
-            rest = right;
+            path.push(nodes.root(from, middle)?);
+            from = middle;
         }
     }
     path.reverse();
-    Some(path)
+    Ok(Some(path))
+}
+
+/// The proof that the tree over the first `new` leaves continues the one over the first `old`. `None` when there are
+/// fewer.
+pub fn prove_consistency<N: Nodes + ?Sized>(old: u64, new: u64, nodes: &N) -> Result<Option<Vec<Hash>>, N::Error> {
+    if old > new {
+        return Ok(None);
+    }
+    let (mut from, mut to, mut path) = (0, new, Vec::new());
+    if old == 0 || old == new {
+        return Ok(Some(path));
+    }
+    while old != to {
+        let middle = from + split(to - from);
+        if old <= middle {
+            path.push(nodes.root(middle, to)?);
+            to = middle;
+        } else {
+            path.push(nodes.root(from, middle)?);
+            from = middle;
+        }
+    }
+    // The old root itself is known to the verifier when it is a subtree on the left edge.
+    if from > 0 {
+        path.push(nodes.root(from, to)?);
+    }
+    path.reverse();
+    Ok(Some(path))
 }
 
 /// Whether `leaf` stands at `index` of the tree of `size` leaves with this root.
@@ -59,33 +106,6 @@ pub fn verify_inclusion(leaf: &Hash, index: u64, size: u64, path: &[Hash], root:
     last == 0 && hash == *root
 }
 
-/// The proof that the tree over all `leaves` continues the one over the first `old`. `None` when there are fewer.
-pub fn prove_consistency(old: u64, leaves: &[Hash]) -> Option<Vec<Hash>> {
-    let mut old = usize::try_from(old).ok().filter(|n| *n <= leaves.len())?;
-    let (mut rest, mut path, mut whole) = (leaves, Vec::new(), true);
-    if old == 0 || old == leaves.len() {
-        return Some(path);
-    }
-    while old != rest.len() {
-        let (left, right) = rest.split_at(split(rest.len()));
-        if old <= left.len() {
-            path.push(root_of(right));
-            rest = left;
-        } else {
-            path.push(root_of(left));
-            old -= left.len();
-            rest = right;
-            whole = false;
-        }
-    }
-    // The old root itself is known to the verifier when it is a subtree on the left edge.
-    if !whole {
-        path.push(root_of(rest));
-    }
-    path.reverse();
-    Some(path)
-}
-
 /// Whether the tree (`new_size`, `new_root`) continues the tree (`old_size`, `old_root`).
 pub fn verify_consistency(old_size: u64, old_root: &Hash, new_size: u64, new_root: &Hash, path: &[Hash]) -> bool {
     if old_size > new_size {
@@ -95,7 +115,7 @@ pub fn verify_consistency(old_size: u64, old_root: &Hash, new_size: u64, new_roo
         return path.is_empty() && old_root == new_root;
     }
     if old_size == 0 {
-        return path.is_empty() && *old_root == super::tree::empty_root();
+        return path.is_empty() && *old_root == crate::tree::empty_root();
     }
     let mut path = path.iter();
     let first = if old_size.is_power_of_two() { Some(old_root) } else { path.next() };
@@ -129,7 +149,7 @@ pub fn verify_consistency(old_size: u64, old_root: &Hash, new_size: u64, new_roo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::tree::leaf_hash;
+    use crate::tree::leaf_hash;
 
     fn leaves(n: u8) -> Vec<Hash> {
         (0..n).map(|i| leaf_hash(&[i])).collect()
@@ -137,10 +157,10 @@ mod tests {
 
     #[test]
     fn the_known_tree_has_the_known_paths() {
-        let leaves: Vec<_> = super::super::tree::tests::known().iter().map(|(leaf, _)| leaf_hash(leaf)).collect();
+        let leaves: Vec<_> = crate::tree::tests::known().iter().map(|(leaf, _)| leaf_hash(leaf)).collect();
         let shown = |path: Vec<Hash>| path.iter().map(hex::encode).collect::<Vec<_>>();
         assert_eq!(
-            shown(prove_inclusion(0, &leaves).unwrap()),
+            shown(prove_inclusion(0, 8, leaves.as_slice()).unwrap().unwrap()),
             [
                 "96a296d224f285c67bee93c30f8a309157f0daa35dc5b87e410b78630a09cfc7",
                 "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e",
@@ -148,7 +168,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            shown(prove_consistency(6, &leaves).unwrap()),
+            shown(prove_consistency(6, 8, leaves.as_slice()).unwrap().unwrap()),
             [
                 "0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a",
                 "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
@@ -163,7 +183,7 @@ mod tests {
             let leaves = leaves(size);
             let root = root_of(&leaves);
             for index in 0..u64::from(size) {
-                let path = prove_inclusion(index, &leaves).unwrap();
+                let path = prove_inclusion(index, size.into(), leaves.as_slice()).unwrap().unwrap();
                 let leaf = &leaves[index as usize];
                 assert!(verify_inclusion(leaf, index, size.into(), &path, &root));
                 assert!(!verify_inclusion(&leaf_hash(b"x"), index, size.into(), &path, &root));
@@ -172,7 +192,7 @@ mod tests {
                 let longer = [path.as_slice(), &[root]].concat();
                 assert!(!verify_inclusion(leaf, index, size.into(), &longer, &root));
             }
-            assert!(prove_inclusion(size.into(), &leaves).is_none());
+            assert!(prove_inclusion(size.into(), size.into(), leaves.as_slice()).unwrap().is_none());
         }
     }
 
@@ -183,13 +203,13 @@ mod tests {
             let new_root = root_of(&all);
             for old in 0..=new {
                 let old_root = root_of(&all[..old.into()]);
-                let path = prove_consistency(old.into(), &all).unwrap();
+                let path = prove_consistency(old.into(), new.into(), all.as_slice()).unwrap().unwrap();
                 let holds = |a: &Hash, b: &Hash| verify_consistency(old.into(), a, new.into(), b, &path);
                 assert!(holds(&old_root, &new_root), "{old} → {new}");
                 assert!(!holds(&leaf_hash(b"x"), &new_root), "{old} → {new}");
                 assert!(old == 0 || !holds(&old_root, &leaf_hash(b"x")), "{old} → {new}");
             }
-            assert!(prove_consistency(u64::from(new) + 1, &all).is_none());
+            assert!(prove_consistency(u64::from(new) + 1, new.into(), all.as_slice()).unwrap().is_none());
         }
     }
 }

@@ -7,7 +7,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 /// A SHA-256 value.
 pub type Hash = [u8; 32];
 
-fn sha256(parts: &[&[u8]]) -> Hash {
+pub(crate) fn sha256(parts: &[&[u8]]) -> Hash {
     let mut context = Context::new(&SHA256);
     for part in parts {
         context.update(part);
@@ -15,11 +15,6 @@ fn sha256(parts: &[&[u8]]) -> Hash {
     let mut out = [0; 32];
     out.copy_from_slice(context.finish().as_ref());
     out
-}
-
-/// SHA-256(salt || value): what the body says of a value that stands beside it.
-pub(super) fn salted(salt: &[u8], value: &str) -> Hash {
-    sha256(&[salt, value.as_bytes()])
 }
 
 /// The hash of one stored body: SHA-256(0x00 || body).
@@ -40,8 +35,8 @@ pub fn empty_root() -> Hash {
 /// The roots of the perfect subtrees that make up a tree, largest first: all that appending needs.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Frontier {
-    size: u64,
-    peaks: Vec<Hash>,
+    pub(crate) size: u64,
+    pub(crate) peaks: Vec<Hash>,
 }
 
 impl Frontier {
@@ -86,7 +81,7 @@ impl Frontier {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// The eight leaves that implementations of Certificate Transparency test with, and the root over each prefix.
