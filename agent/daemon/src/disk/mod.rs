@@ -67,7 +67,21 @@ impl DataDir {
         let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock);
         let file = file.map_err(|e| io_error(&lock, "open", &e))?;
         let held = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| DiskError::Busy { path: shown })?;
-        Ok(Self { path: path.into(), lock: Mutex::new(Some(held)) })
+        let dir = Self { path: path.into(), lock: Mutex::new(Some(held)) };
+        dir.sweep()?;
+        Ok(dir)
+    }
+
+    /// Removes what a write that never came to its end left beside the files: it may hold a key.
+    fn sweep(&self) -> Result<(), DiskError> {
+        let entries = std::fs::read_dir(&self.path).map_err(|e| io_error(&self.path, "read", &e))?;
+        for entry in entries {
+            let path = entry.map_err(|e| io_error(&self.path, "read", &e))?.path();
+            if path.extension().is_some_and(|e| e == "new") {
+                std::fs::remove_file(&path).map_err(|e| io_error(&path, "remove", &e))?;
+            }
+        }
+        Ok(())
     }
 
     pub fn path(&self) -> &Path {
