@@ -9,6 +9,7 @@
 mod file;
 mod http;
 mod section;
+mod syslog;
 
 use proto_types::Clock;
 use section::Section;
@@ -34,7 +35,7 @@ pub trait Place: fmt::Debug + Send + Sync {
 type Read = fn(&mut Section) -> Option<Arc<dyn Place>>;
 
 /// The kinds there are: one line each.
-const KINDS: &[(&str, Read)] = &[("file", file::read), ("http", http::read)];
+const KINDS: &[(&str, Read)] = &[("file", file::read), ("http", http::read), ("syslog", syslog::read)];
 
 /// One `[[journal.sink]]`, checked.
 #[derive(Clone, Debug)]

@@ -16,12 +16,13 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{io::AsyncReadExt as _, net::TcpListener, task::JoinSet};
 
 const FILE: &str = "[[journal.sink]]\nkind = \"file\"\npath = \"DIR/journal.jsonl\"\n";
 const TWO: &str = "[[journal.sink]]\nkind = \"file\"\npath = \"DIR/journal.jsonl\"\n\
                    [[journal.sink]]\nkind = \"file\"\nname = \"siem\"\npath = \"DIR/siem.cef\"\nformat = \"cef\"\n";
-const HUNG: &str = "[[journal.sink]]\nkind = \"http\"\nurl = \"http://ADDRESS/\"\n";
+const HUNG: &str = "[[journal.sink]]\nkind = \"http\"\nurl = \"http://ADDRESS/\"\n\
+                    [[journal.sink]]\nkind = \"syslog\"\naddress = \"tcp://ADDRESS\"\n";
 
 /// Every position in a file of JSON lines.
 fn positions(path: &Path) -> Vec<u64> {
@@ -201,5 +202,57 @@ async fn sinks_that_hang_hold_up_neither_an_issue_nor_another_sink_nor_the_end()
     world.workload("/reports").await;
     holds_all(&world, &world.at("journal.jsonl")).await;
     assert_eq!(sink(&world, "file").await["last_error"], Value::Null);
+    world.server.stop().await;
+}
+
+/// A log daemon that closes each stream when it has read it, and keeps the positions in it.
+struct LogDaemon {
+    at: SocketAddr,
+    positions: Arc<Mutex<Vec<u64>>>,
+    _serving: JoinSet<()>,
+}
+
+impl LogDaemon {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (at, positions) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<u64>>>::default());
+        let (mut serving, kept) = (JoinSet::new(), positions.clone());
+        serving.spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut text = String::new();
+                stream.read_to_string(&mut text).await.unwrap();
+                // Each message ends where the count at its beginning says.
+                let mut rest = text.as_str();
+                while let Some((count, after)) = rest.split_once(' ') {
+                    let (message, after) = after.split_at(count.parse().unwrap());
+                    let record: Value = serde_json::from_str(&message[message.find('{').unwrap()..]).unwrap();
+                    kept.lock().unwrap().push(record["position"].as_u64().unwrap());
+                    rest = after;
+                }
+            }
+        });
+        Self { at, positions, _serving: serving }
+    }
+
+    async fn holds_all(&self, world: &World) {
+        testkit::poll::until("the log has the journal", SOON, || {
+            let have = self.positions.lock().unwrap().clone();
+            async move { have.into_iter().eq(0..world.records()) }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_log_gets_every_record_once_in_order_also_across_a_restart() {
+    let log = LogDaemon::start().await;
+    let more = format!("[[journal.sink]]\nkind = \"syslog\"\naddress = \"tcp://{}\"\n", log.at);
+    let world = World::configured(&more).await;
+    log.holds_all(&world).await;
+    let world = world.again("").await;
+    commits(&world, "meanwhile").await;
+    let world = world.again(&more).await;
+    commits(&world, "after").await;
+    log.holds_all(&world).await;
     world.server.stop().await;
 }
