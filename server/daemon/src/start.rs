@@ -424,7 +424,7 @@ impl Running {
 
     /// The journal's ways out, each on its own.
     async fn forward(&self, config: &ServerConfig) -> Result<(), StartError> {
-        let open = |c: &SinkConfig| match c.place.open() {
+        let open = |c: &SinkConfig| match c.place.open(self.service.ports().clock.clone()) {
             Ok(sink) => Ok(Outlet { name: c.name.clone(), kind: c.kind, timeout: c.timeout, sink }),
             Err(source) => Err(StartError::Sink { name: c.name.clone(), source }),
         };

@@ -7,8 +7,11 @@
 //! that implements `server_core::ports::Sink`; one line in [`KINDS`]; its rows in `docs/operations.md`.
 
 mod file;
+mod http;
 mod section;
+mod syslog;
 
+use proto_types::Clock;
 use section::Section;
 use server_core::ports::{Sink, SinkError};
 use std::{fmt, path::Path, sync::Arc, time::Duration};
@@ -22,7 +25,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// A kind's own part of a section, checked: where the journal goes.
 pub trait Place: fmt::Debug + Send + Sync {
     /// Makes the sink. Opens nothing that could wait.
-    fn open(&self) -> Result<Arc<dyn Sink>, SinkError>;
+    fn open(&self, clock: Arc<dyn Clock>) -> Result<Arc<dyn Sink>, SinkError>;
     /// The file this writes to, when it writes to one.
     fn file(&self) -> Option<&Path> {
         None
@@ -32,7 +35,7 @@ pub trait Place: fmt::Debug + Send + Sync {
 type Read = fn(&mut Section) -> Option<Arc<dyn Place>>;
 
 /// The kinds there are: one line each.
-const KINDS: &[(&str, Read)] = &[("file", file::read)];
+const KINDS: &[(&str, Read)] = &[("file", file::read), ("http", http::read), ("syslog", syslog::read)];
 
 /// One `[[journal.sink]]`, checked.
 #[derive(Clone, Debug)]

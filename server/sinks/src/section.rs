@@ -71,6 +71,11 @@ impl Section {
         None
     }
 
+    pub(crate) fn path(&mut self, key: &'static str) -> Option<PathBuf> {
+        let text = self.text(key)?;
+        self.path_of(key, text)
+    }
+
     pub(crate) fn duration(&mut self, key: &'static str, least: Duration, most: Duration) -> Option<Duration> {
         let text = self.text(key)?;
         match parse_duration(&text) {

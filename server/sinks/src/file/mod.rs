@@ -8,7 +8,7 @@ mod append;
 
 use crate::{Place, section::Section};
 use append::append;
-use proto_types::Fut;
+use proto_types::{Clock, Fut};
 use server_core::{
     journal::Format,
     ports::{Batch, Sink, SinkError},
@@ -39,7 +39,7 @@ pub(crate) fn read(section: &mut Section) -> Option<Arc<dyn Place>> {
 }
 
 impl Place for FilePlace {
-    fn open(&self) -> Result<Arc<dyn Sink>, SinkError> {
+    fn open(&self, _: Arc<dyn Clock>) -> Result<Arc<dyn Sink>, SinkError> {
         let (jobs, mut queue) = mpsc::channel::<Job>(1);
         let path = self.path.clone();
         let write = move || {
