@@ -4,6 +4,7 @@
 mod agents;
 mod bad_entries;
 mod bundles;
+mod configuration;
 mod denials;
 mod entries;
 mod exports;
