@@ -4,6 +4,8 @@
 
 # Where this repository's test corpora lie, when they do: see `make test`.
 export ERRAND_CORPORA
+# What `make test` printed: its last step looks there for the tests that the documents name.
+RUN := $(or $(CARGO_TARGET_DIR),target)/test-run.txt
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -14,9 +16,14 @@ deps: ## Install compiler packages and PostgreSQL if they are missing (asks when
 demo: deps ## One minute: an agent with a task's credential, and what happens to it
 	@bash examples/quickstart/demo.sh
 
+# A failure of what is piped into `tee` is one.
+test: SHELL := bash
+test: .SHELLFLAGS := -o pipefail -c
 test: deps ## All tests, against real components on 127.0.0.1 (ARGS='-p server-store' narrows)
 	@[ -n "$$ERRAND_CORPORA" ] || echo "test: ERRAND_CORPORA is not set: tests use the vectors in the tree only"
-	cargo test --locked --no-fail-fast $(or $(ARGS),--workspace)
+	@mkdir -p "$(dir $(RUN))"
+	cargo test --locked --no-fail-fast $(or $(ARGS),--workspace) | tee "$(RUN)"
+	@$(if $(ARGS),echo "test: not everything ran: what the documents claim was not compared with it",cargo run --locked --quiet -p tests-evidence -- "$(RUN)")
 
 test-peers: deps ## Other people's SPIFFE clients against a running errand dev (needs Go, and the network once)
 	@bash tests/peers/run.sh

@@ -67,3 +67,13 @@ fn names_that_differ_in_case_or_look_alike_are_different_names() {
     let punycode = parse_trust_domain("xn--exmple-cua.org").expect("good");
     assert_ne!(punycode, ours());
 }
+
+#[path = "../../../fuzz/properties/spiffe_id.rs"]
+mod property;
+#[path = "../../../fuzz/replay.rs"]
+mod replay;
+
+#[test]
+fn the_committed_corpus_of_spiffe_ids_and_its_neighbours_hold() {
+    replay::over("spiffe_id", property::holds);
+}

@@ -1,6 +1,7 @@
 //! The configuration: every problem at once, none of them a secret.
 
 use agent_daemon::{AgentConfig, config::Bootstrap};
+use serde::Deserialize;
 
 const GOOD: &str = r#"
 [agent]
@@ -83,4 +84,46 @@ fn what_is_nearly_right_is_refused_with_what_to_write() {
     }
     let socket = format!("socket = \"/{}\"\nserver =", "x".repeat(106));
     assert!(problems(&GOOD.replace("server =", &socket)).iter().all(|p| !p.contains("agent.socket")));
+}
+
+/// Group J of the bad inputs (`tests/data/config.toml`).
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    base: String,
+    case: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    id: String,
+    name: String,
+    #[serde(default)]
+    instead: String,
+    refused: String,
+    accepted: String,
+    says: String,
+}
+
+impl Case {
+    fn text(&self, base: &str, put: &str) -> String {
+        if self.instead.is_empty() {
+            return format!("{base}{put}");
+        }
+        assert!(base.contains(&self.instead), "{} {}: there is no `{}`", self.id, self.name, self.instead);
+        base.replacen(&self.instead, put, 1)
+    }
+}
+
+#[test]
+fn each_bad_configuration_of_the_table_is_refused_where_it_is_wrong_and_its_twin_is_accepted() {
+    let Table { base, case: cases } = toml::from_str(include_str!("../data/config.toml")).unwrap();
+    for case in &cases {
+        let found = problems(&case.text(&base, &case.refused));
+        let what = format!("{} {}", case.id, case.name);
+        assert!(found.iter().any(|p| p.starts_with(&case.says)), "{what}: {found:?}");
+        assert!(!found.iter().any(|p| p.contains("hush") || p.len() > 512), "{what}: {found:?}");
+        assert_eq!(problems(&case.text(&base, &case.accepted)), Vec::<String>::new(), "the twin of {what}");
+    }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
 mod chains;
+mod corpus;
 mod cost;
 mod house;
 #[path = "../../../jose/tests/jose/vectors.rs"]

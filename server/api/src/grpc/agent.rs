@@ -2,7 +2,8 @@
 
 use super::{
     caller::{agent_caller, operator},
-    filter::{BySelectors, Page, agent_in, member_in},
+    filter::{BySelectors, agent_in, member_in},
+    page::Page,
     proven_key,
 };
 use crate::{Api, Peer, status::status};

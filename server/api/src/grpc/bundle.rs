@@ -3,7 +3,8 @@
 
 use super::{
     caller::{downstream, operator, operator_or_agent},
-    filter::{Page, federated_in},
+    filter::federated_in,
+    page::Page,
 };
 use crate::Api;
 use proto_wire::spire::api::{

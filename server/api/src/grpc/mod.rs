@@ -12,6 +12,7 @@ mod entry;
 mod filter;
 mod health;
 mod node;
+mod page;
 mod svid;
 
 use crate::{Api, Peer};

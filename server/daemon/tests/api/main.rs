@@ -5,6 +5,7 @@ mod agents;
 mod bad_entries;
 mod bundles;
 mod checkpoints;
+mod configuration;
 mod denials;
 mod entries;
 mod exports;

@@ -5,7 +5,8 @@ mod wanted;
 
 use super::{
     caller::{agent_caller, operator},
-    filter::{Page, mask_entry},
+    filter::mask_entry,
+    page::Page,
 };
 use crate::{
     Api,
