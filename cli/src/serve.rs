@@ -188,6 +188,11 @@ async fn agent_health(config: &AgentConfig) -> Result<i32> {
     if info.issuer.is_empty() {
         return Err(CliError::failed("the agent has not reached its server").at(config.socket.display()));
     }
+    if !info.problem.is_empty() {
+        return Err(
+            CliError::failed(format!("the agent gives nothing new: {}", info.problem)).at(config.socket.display())
+        );
+    }
     eprintln!("ready, trust domain {}, issuer {}", info.trust_domain, info.issuer);
     Ok(crate::DONE)
 }

@@ -98,6 +98,10 @@ impl TestLog {
     pub fn witness() -> Self {
         Self::new(2, "witness.example.org", KeyKind::Witness)
     }
+    /// The signed checkpoint over so many leaves.
+    pub fn note(&self, size: u64, root: [u8; 32]) -> SignedNote {
+        self.checkpoint(TreeRoot { size, root }).expect("a signature")
+    }
     pub fn verifier(&self) -> &VerifierKey {
         &self.key
     }

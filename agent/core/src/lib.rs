@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod attest;
 pub mod cache;
+pub mod journal;
 pub mod membership;
 pub mod rotation;
 

@@ -157,6 +157,12 @@ async fn agent(ctx: &Ctx, findings: &mut Vec<Finding>) -> Option<String> {
             let task = if info.task_id.is_empty() { String::new() } else { format!(", inside task {}", info.task_id) };
             let what = format!("answers on {}: {}{task}", socket.display(), info.trust_domain);
             findings.push(Finding::new("agent", State::Good, what));
+            if !info.problem.is_empty() {
+                findings.push(
+                    Finding::new("agent", State::Bad, format!("it gives nothing new: {}", info.problem))
+                        .fix("find out what became of the server's store before anything else"),
+                );
+            }
             token_endpoint(&info.mtls_token_endpoint, findings).await;
             Some(info.trust_domain)
         }

@@ -46,6 +46,8 @@ pub trait Admin: Send + Sync {
     fn target_texts(&self, name: &str) -> Option<(Option<String>, Option<String>)>;
     /// The key that signs checkpoints now.
     fn journal_key(&self) -> Option<VerifierKey>;
+    /// That key, and those before it whose signatures still count.
+    fn journal_keys(&self) -> Vec<VerifierKey>;
     /// Keeps the signatures of witnesses; the checkpoint with all of them. `None`: it was never signed here.
     fn keep_cosignatures(
         &self,

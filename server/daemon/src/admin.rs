@@ -6,7 +6,7 @@ use server_api::{Admin, AuthorityView, tls};
 use server_authority::KeyringError;
 use server_core::{
     authority::KeyAction,
-    journal::{SignedNote, VerifierKey},
+    journal::{KeyKind, SignedNote, VerifierKey},
     ports::{Authorities, AuthorityState, JournalSigner},
 };
 use server_service::{Service, ServiceError};
@@ -57,6 +57,17 @@ impl Admin for Operators {
         let doc = self.service.read(|s| s.targets.get(name).map(|t| t.doc.clone()))?;
         let store_id = &self.service.meta().store_id;
         Some((self.registry.setup(&doc), self.registry.by_hand(&doc, store_id)))
+    }
+
+    fn journal_keys(&self) -> Vec<VerifierKey> {
+        let Some(active) = self.journal_key() else { return Vec::new() };
+        let before = self.rotator.keyring.public_keys(KeyUse::Journal);
+        // The key itself is the end of an Ed25519 SubjectPublicKeyInfo (RFC 8410 section 4).
+        let before = before
+            .iter()
+            .filter_map(|key| VerifierKey::new(active.name(), KeyKind::Log, *key.spki_der.last_chunk::<32>()?).ok());
+        let before: Vec<_> = before.filter(|key| *key != active).collect();
+        [vec![active], before].concat()
     }
 
     fn journal_key(&self) -> Option<VerifierKey> {

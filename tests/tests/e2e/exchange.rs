@@ -142,6 +142,12 @@ async fn a_database_credential_works_and_its_answer_says_what_it_is() {
 
     let handed = &world.journal("lease.handed").await[0];
     assert_eq!(handed["credential"]["id"], credential["id"], "{handed}");
+    // The answer names its record, and the leaf is what the journal has there.
+    assert_eq!(answer["journal"]["position"], handed["position"], "{answer}");
+    let export = world.errand(["journal", "export"]).to_end().await.exited(0).stdout;
+    let leaf = format!("\"leaf\":{}", answer["journal"]["leaf"]);
+    let line = export.lines().find(|l| l.contains(&format!("\"position\":{},", handed["position"])));
+    assert!(line.is_some_and(|l| l.contains(&leaf)), "{leaf} is not in {line:?}");
     task.completes().await;
     orders.is_left_alone().await;
     let again = orders.postgres.connect(&user, &password, "orders").await;

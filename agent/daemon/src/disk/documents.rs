@@ -83,6 +83,21 @@ impl TasksDoc {
     pub const VERSION: u8 = 1;
 }
 
+/// `journal.json`: the newest checkpoint of the server's journal that was seen and believed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalDoc {
+    pub version: u8,
+    pub store_id: String,
+    pub epoch: u64,
+    pub size: u64,
+    pub root: [u8; 32],
+}
+
+impl JournalDoc {
+    pub const FILE: &'static str = "journal.json";
+    pub const VERSION: u8 = 1;
+}
+
 mod secret {
     use super::{Deserializer, Secret, Serializer};
 

@@ -5,7 +5,7 @@
 
 mod documents;
 
-pub use documents::{IdentityDoc, KeyedChain, PendingEnd, PinnedDoc, TaskDoc, TasksDoc};
+pub use documents::{IdentityDoc, JournalDoc, KeyedChain, PendingEnd, PinnedDoc, TaskDoc, TasksDoc};
 
 use nix::fcntl::{Flock, FlockArg};
 use proto_types::id::excerpt;

@@ -28,6 +28,7 @@ impl Agent for InfoService {
             masked_json: server.masked_json.clone(),
             task_id: task.map(|t| t.id.to_string()).unwrap_or_default(),
             launch_socket: self.shared.launch_socket.display().to_string(),
+            problem: self.shared.journal.doubt().map(|d| d.to_string()).unwrap_or_default(),
         }))
     }
 

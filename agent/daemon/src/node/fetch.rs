@@ -62,7 +62,10 @@ async fn fetch(shared: &Shared, work: Vec<Work>) {
     let param =
         |(w, k): (&Work, &KeyRequest)| NewX509svidParams { entry_id: w.entry.id.as_str().into(), csr: k.csr.clone() };
     let params = work.iter().zip(&keys).map(param).collect();
-    let answer = shared.upstream.svids().batch_new_x509svid(timed(BatchNewX509svidRequest { params })).await;
+    let answer = match shared.journal.believed() {
+        Ok(()) => shared.upstream.svids().batch_new_x509svid(timed(BatchNewX509svidRequest { params })).await,
+        Err(doubted) => Err(doubted),
+    };
     let mut results = match answer {
         Ok(answer) => answer.into_inner().results.into_iter(),
         Err(status) => {

@@ -2,6 +2,7 @@
 
 pub mod attest;
 pub mod fetch;
+pub mod journal;
 pub mod kept;
 pub mod life;
 pub mod watch;

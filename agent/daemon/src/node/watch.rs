@@ -3,7 +3,7 @@
 //! The first message replaces everything; each later one is a change. When the stream breaks, what is known is kept
 //! and served until it expires, and the stream is opened again after a wait with full jitter.
 
-use super::{BACKOFF_CAP, kept::Kept};
+use super::{BACKOFF_CAP, journal, kept::Kept};
 use crate::{
     bundle::TrustBundle,
     shared::{AgentStatus, Shared},
@@ -55,10 +55,18 @@ async fn follow(shared: &Arc<Shared>, kept: &Kept, failures: &mut u32) -> Result
     // Tasks that were here before the call are committed before the first message was made: only of these does their
     // absence from it mean that they are over.
     let known = shared.tasks.live_ids();
+    // A server whose journal is not believed is as good as one that does not answer.
+    journal::ask(shared).await?;
     let request = WatchRequest { agent_version: VERSION.into() };
     let mut stream = shared.upstream.node().watch(request).await?.into_inner();
     let mut first = true;
-    while let Some(message) = stream.message().await? {
+    let mut doubted = std::pin::pin!(journal::follow(shared));
+    loop {
+        let message = tokio::select! {
+            message = stream.message() => message?,
+            status = &mut doubted => return Err(status),
+        };
+        let Some(message) = message else { return Ok(()) };
         if first {
             if !message.reset {
                 return Err(Status::internal("the first message of the watch does not replace what is held"));
@@ -76,7 +84,6 @@ async fn follow(shared: &Arc<Shared>, kept: &Kept, failures: &mut u32) -> Result
             shared.set_synced();
         }
     }
-    Ok(())
 }
 
 async fn apply(shared: &Arc<Shared>, message: WatchResponse, known: &HashSet<TaskId>) {

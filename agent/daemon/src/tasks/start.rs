@@ -37,6 +37,7 @@ pub async fn start(shared: &Arc<Shared>, peer: &Peer, request: StartRequest) -> 
     }
     let key = KeyRequest::generate().map_err(|e| Status::internal(e.to_string()))?;
     let handle = measured.is_none();
+    shared.journal.believed()?;
     let message = StartTaskRequest {
         entry_id: entry.id.as_str().into(),
         intent: request.intent,

@@ -97,6 +97,7 @@ async fn of_entry(shared: &Shared, entry: &Entry, audience: &[String], in_task: 
 
 async fn mint(shared: &Shared, entry: &Entry, key: JwtKey) -> Result<Arc<JwtSvid>, Status> {
     let generation = *shared.generation.borrow();
+    shared.journal.believed()?;
     let message = NewJwtsvidRequest { entry_id: entry.id.as_str().into(), audience: key.audiences().to_vec() };
     let answer = shared.upstream.svids().new_jwtsvid(timed(message)).await.inspect_err(|status| {
         shared.note_refusal(status, generation);

@@ -58,6 +58,15 @@ pub struct Script {
     pub ended: Vec<(String, String)>,
     pub task_ttl: Option<Duration>,
     pub watchers: Vec<Watcher>,
+    pub journal: Journal,
+}
+
+/// The server's journal, by its leaves.
+#[derive(Clone, Default)]
+pub struct Journal {
+    pub store_id: String,
+    pub epoch: u64,
+    pub leaves: Vec<[u8; 32]>,
 }
 
 pub struct State {

@@ -8,6 +8,7 @@ mod configuration;
 mod explain;
 mod fake;
 mod helper;
+mod journal;
 mod link;
 mod node_life;
 mod services;

@@ -5,11 +5,12 @@ use crate::{
     unimplemented::unimplemented_calls,
 };
 use futures_util::StreamExt as _;
+use proto_tlog::{Frontier, prove_consistency};
 use proto_wire::{
     errand::v1::{
-        EndTaskRequest, EndTaskResponse, NewTaskJwtsvidRequest, NewTaskJwtsvidResponse, NewTaskX509svidRequest,
-        NewTaskX509svidResponse, ServerInfo, StartTaskRequest, StartTaskResponse, WatchRequest, WatchResponse,
-        node_server::Node,
+        CheckpointRequest, CheckpointResponse, EndTaskRequest, EndTaskResponse, NewTaskJwtsvidRequest,
+        NewTaskJwtsvidResponse, NewTaskX509svidRequest, NewTaskX509svidResponse, ServerInfo, StartTaskRequest,
+        StartTaskResponse, WatchRequest, WatchResponse, node_server::Node,
     },
     spire::api::{
         server::{
@@ -21,6 +22,7 @@ use proto_wire::{
     },
 };
 use std::{pin::Pin, sync::Arc, time::Duration};
+use testkit::signers::TestLog;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -229,5 +231,23 @@ impl Node for Service {
         script.tasks.remove(&request.task_id).ok_or_else(|| Status::not_found("no such task"))?;
         script.ended.push((request.task_id, request.reason));
         Ok(Response::new(EndTaskResponse { open_leases: 2 }))
+    }
+
+    async fn checkpoint(&self, request: Request<CheckpointRequest>) -> Answer<CheckpointResponse> {
+        self.0.check(&request)?;
+        let journal = self.0.script().journal.clone();
+        let log = TestLog::journal();
+        let (seen, size) = (request.get_ref().seen_size, journal.leaves.len() as u64);
+        let mut tree = Frontier::new();
+        journal.leaves.iter().for_each(|leaf| tree.append(*leaf));
+        let note = (size > 0).then(|| log.note(size, tree.root()).to_string());
+        let Ok(path) = prove_consistency(seen, size, &journal.leaves[..]);
+        Ok(Response::new(CheckpointResponse {
+            store_id: journal.store_id,
+            epoch: journal.epoch,
+            note: note.unwrap_or_default(),
+            keys: vec![log.verifier().to_string()],
+            consistency: path.unwrap_or_default().iter().map(|hash| hash.to_vec()).collect(),
+        }))
     }
 }

@@ -78,6 +78,11 @@ impl World {
         self.agent = Some(agent);
     }
 
+    /// Starts an agent that may have to wait for its server.
+    pub async fn start_waiting_agent(&mut self) {
+        self.agent = Some(self.launch(self.config()).await);
+    }
+
     pub fn agent(&self) -> &Running {
         self.agent.as_ref().unwrap()
     }

@@ -47,6 +47,7 @@ impl agent_server::Agent for Agent {
             ca_pem: self.shared.authority.pem.clone(),
             masked_json: script.masks.to_string(),
             task_id: if script.inside { TASK.into() } else { String::new() },
+            problem: String::new(),
             launch_socket: self.shared.launch_socket().display().to_string(),
         }))
     }

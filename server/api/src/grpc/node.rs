@@ -10,9 +10,9 @@ use proto_types::{EndReason, EntryId, RoleName, TaskId};
 use proto_wire::{
     convert::{entry_out, selectors_in},
     errand::v1::{
-        EndTaskRequest, EndTaskResponse, NewTaskJwtsvidRequest, NewTaskJwtsvidResponse, NewTaskX509svidRequest,
-        NewTaskX509svidResponse, ServerInfo, StartTaskRequest, StartTaskResponse, TaskEnded, WatchRequest,
-        WatchResponse, node_server::Node,
+        CheckpointRequest, CheckpointResponse, EndTaskRequest, EndTaskResponse, NewTaskJwtsvidRequest,
+        NewTaskJwtsvidResponse, NewTaskX509svidRequest, NewTaskX509svidResponse, ServerInfo, StartTaskRequest,
+        StartTaskResponse, TaskEnded, WatchRequest, WatchResponse, node_server::Node,
     },
     spire::api::types::X509svid,
 };
@@ -161,5 +161,23 @@ impl Node for Service {
         };
         let open = self.0.service.task_end_by_agent(&caller, task_id(&r.task_id)?, reason).await.map_err(status)?;
         Ok(Response::new(EndTaskResponse { open_leases: u32::try_from(open).unwrap_or(u32::MAX) }))
+    }
+
+    async fn checkpoint(&self, request: Request<CheckpointRequest>) -> Result<Response<CheckpointResponse>, Status> {
+        agent_caller(&self.0, &request)?;
+        let seen = request.get_ref().seen_size;
+        let read = |e: server_core::ports::ReadError| status(e.into());
+        let (archive, meta) = (&self.0.service.ports().archive, self.0.service.meta());
+        let note = archive.checkpoint().await.map_err(read)?;
+        let size = note.as_ref().and_then(|n| n.claims().ok()).map_or(0, |c| c.size);
+        // A journal that went back has no proof, and the agent sees by the note that it did.
+        let path = if seen > 0 && seen < size { archive.consistency(seen, size).await.map_err(read)? } else { None };
+        Ok(Response::new(CheckpointResponse {
+            store_id: meta.store_id.clone(),
+            epoch: meta.epoch,
+            note: note.map(|n| n.to_string()).unwrap_or_default(),
+            keys: self.0.admin.journal_keys().iter().map(ToString::to_string).collect(),
+            consistency: path.unwrap_or_default().iter().map(|hash| hash.to_vec()).collect(),
+        }))
     }
 }

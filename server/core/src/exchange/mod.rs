@@ -28,5 +28,5 @@ pub use form::{ExchangeForm, MAX_BODY, MAX_PARAMS, no_query};
 pub use introspection::{Asker, Introspection, LiveToken, TokenKind};
 pub use narrow::{Limits, MAX_TASK_TOKEN, narrow, narrow_task_token};
 pub use request::{ExchangeRequest, Goal, Subject, SubjectType, Surroundings, TokenType};
-pub use response::TokenResponse;
+pub use response::{JournalPlace, TokenResponse};
 pub use token_form::TokenForm;

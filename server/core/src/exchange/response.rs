@@ -1,5 +1,6 @@
 //! The answer of the token endpoint (RFC 8693 section 2.2.1). It holds the credential: never logged, never stored.
 
+use crate::ports::Durable;
 use proto_types::{CredentialInfo, Secret};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -19,6 +20,22 @@ pub struct TokenResponse {
     pub scope: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<CredentialInfo>,
+    /// The record of this release: whoever keeps it can have its inclusion proven later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal: Option<JournalPlace>,
+}
+
+/// Where a record stands, and its leaf hash, lowercase hex.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalPlace {
+    pub position: u64,
+    pub leaf: String,
+}
+
+impl JournalPlace {
+    pub fn of(released: &Durable) -> Option<Self> {
+        Some(Self { position: released.first().0, leaf: hex::encode(released.leaf()?) })
+    }
 }
 
 impl fmt::Debug for TokenResponse {

@@ -158,6 +158,7 @@ fn an_answer_shows_its_token_on_the_wire_and_nowhere_else() {
         expires_in: 300,
         scope: None,
         credential: Some(credential),
+        journal: None,
     };
     assert!(!format!("{answer:?}").contains("hunter2"));
     let wire = serde_json::to_value(&answer).unwrap();

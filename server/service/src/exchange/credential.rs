@@ -5,9 +5,9 @@ use super::{refuse, unavailable};
 use crate::{Service, ServiceError, reconcile::Busy, tasks};
 use proto_types::{CredentialInfo, CredentialName, Grant, Lease, LeaseId, RoleName, TargetDoc, Task, Timestamp};
 use server_core::{
-    exchange::{ExchangeRequest, Limits, OAuthCode, OAuthError, TokenResponse, narrow},
+    exchange::{ExchangeRequest, JournalPlace, Limits, OAuthCode, OAuthError, TokenResponse, narrow},
     lease::{self, NewLease},
-    ports::{Commit, Decision, Guard, IssueError, IssueRequest, Issued, Making, RoleLimits, Target},
+    ports::{Commit, Decision, Durable, Guard, IssueError, IssueRequest, Issued, Making, RoleLimits, Target},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -87,9 +87,12 @@ impl Service {
             Ok(issued) => issued,
             Err(error) => return Err(self.not_created(&held, error).await),
         };
-        let answer = respond(&held, &issued, self.now())?;
+        let mut answer = respond(&held, &issued, self.now())?;
         match self.hand(task, &held, &issued, decision).await {
-            Ok(()) => Ok((answer, held.id)),
+            Ok(released) => {
+                answer.journal = JournalPlace::of(&released);
+                Ok((answer, held.id))
+            }
             Err(error) => {
                 self.abandon(&held, "not_handed").await;
                 Err(unavailable(error))
@@ -110,9 +113,10 @@ impl Service {
         }
         let moved = lease::mint(self.new_lease(id, &order, &place, issued.not_after), issued.handle.clone())
             .on_behalf_of(task, Some(tasks::decision_note(decision)));
-        let answer = respond(&moved.lease, &issued, self.now())?;
+        let mut answer = respond(&moved.lease, &issued, self.now())?;
         let unit = self.guarded(moved.commit(), task).map_err(unavailable)?.when(place.guard);
-        let _released = self.commit_and_follow(unit).await.map_err(unavailable)?;
+        let released = self.commit_and_follow(unit).await.map_err(unavailable)?;
+        answer.journal = JournalPlace::of(&released);
         Ok((answer, id))
     }
 
@@ -152,13 +156,18 @@ impl Service {
     }
 
     /// The last check and the record of the release, in one commit.
-    async fn hand(&self, task: &Task, held: &Lease, issued: &Issued, decision: &Decision) -> Result<(), ServiceError> {
+    async fn hand(
+        &self,
+        task: &Task,
+        held: &Lease,
+        issued: &Issued,
+        decision: &Decision,
+    ) -> Result<Durable, ServiceError> {
         let moved = lease::hand(held, issued.handle.clone(), issued.not_after, self.now())
             .map_err(|e| ServiceError::Unavailable(e.to_string()))?
             .on_behalf_of(task, Some(tasks::decision_note(decision)));
         let unit = self.guarded(moved.commit(), task)?;
-        let _released = self.commit_and_follow(unit).await?;
-        Ok(())
+        self.commit_and_follow(unit).await
     }
 
     async fn not_created(&self, held: &Lease, error: IssueError) -> OAuthError {
@@ -236,7 +245,7 @@ struct Place {
 
 struct Intended {
     lease: Lease,
-    durable: server_core::ports::Durable,
+    durable: Durable,
     busy: Busy,
 }
 
@@ -269,5 +278,6 @@ fn respond(held: &Lease, issued: &Issued, now: Timestamp) -> Result<TokenRespons
             placement: issued.placement.clone(),
             fields,
         }),
+        journal: None,
     })
 }

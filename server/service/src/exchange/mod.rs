@@ -22,8 +22,8 @@ use proto_types::{LeaseId, Record, RoleName, Task, Timestamp, hold::Stopped};
 use serde_json::json;
 use server_core::{
     exchange::{
-        Admitted, ClientAuth, ExchangeRequest, Goal, OAuthCode, OAuthError, Proven, SubjectType, TokenResponse,
-        TokenType, fingerprint, narrow_task_token,
+        Admitted, ClientAuth, ExchangeRequest, Goal, JournalPlace, OAuthCode, OAuthError, Proven, SubjectType,
+        TokenResponse, TokenType, fingerprint, narrow_task_token,
     },
     issue::{TaskTokenRequest, task_token_template},
     ports::{Action, Commit, Decision, Guard, Outcome, Query},
@@ -260,7 +260,7 @@ impl Service {
         if let Some(jti) = subject.and_then(|s| s.text("jti")) {
             unit = unit.when(Guard::TokenUnrevoked(jti.into()));
         }
-        let _released = self.commit(unit).await.map_err(|error| match error {
+        let released = self.commit(unit).await.map_err(|error| match error {
             ServiceError::Conflict(why) => refuse(OAuthCode::InvalidRequest, why),
             other => unavailable(other),
         })?;
@@ -272,6 +272,7 @@ impl Service {
             expires_in: signed.expires_at.since(now).as_secs(),
             scope: admitted.narrowed.then_some(scope),
             credential: None,
+            journal: JournalPlace::of(&released),
         })
     }
 
