@@ -5,9 +5,17 @@
 
 use proto_tlog::{Checkpoint, Hash, NoteError, Verified, verify_consistency};
 
+/// How far an epoch may rise between two looks: each rollback raises it by one, and one bad answer must not lift it out of
+/// reach of every good one.
+const MAX_ROLLBACKS: u64 = 64;
+/// Longest id of a store, bytes.
+const MAX_STORE_ID: usize = 64;
+
 /// The newest checkpoint an agent saw, of which store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
+    /// The key that signed it, as a line: a store's journal keeps its key.
+    pub key: String,
     pub store_id: String,
     pub epoch: u64,
     pub size: u64,
@@ -19,8 +27,8 @@ pub struct Seen {
 pub struct Shown {
     pub store_id: String,
     pub epoch: u64,
-    /// Evidence that the journal's key signed it; `None` before the first.
-    pub checkpoint: Option<Verified>,
+    /// Evidence that this key signed it; `None` before the first.
+    pub checkpoint: Option<(Verified, String)>,
     pub consistency: Vec<Hash>,
 }
 
@@ -51,9 +59,17 @@ pub enum Doubt {
     )]
     WentBack { seen: u64, found: u64 },
     #[error(
-        "the server's store is at epoch {found}, and this agent saw {seen}: a copy from before a rollback answers; stop it"
+        "the server's store is at epoch {found}, and this agent saw {seen}: a copy from before a rollback answers, and is to \
+         be stopped; if it is the right one all the same, remove journal.json from the agent's data_dir"
     )]
-    OldEpoch { seen: u64, found: u64 },
+    Epoch { seen: u64, found: u64 },
+    #[error(
+        "the server's journal is signed by another key than the one this agent knows; if the server's keys were made anew, \
+         remove journal.json from the agent's data_dir"
+    )]
+    OtherKey,
+    #[error("the server was not asked for its journal since the connection to it was lost")]
+    Unasked,
     #[error(
         "the server's journal of {found} records does not continue the one of {seen} that this agent saw: its past was \
          rewritten; compare it with an export (errand journal verify --file EXPORT --since CHECKPOINT)"
@@ -69,28 +85,47 @@ pub enum Doubt {
 
 /// Judges what is shown by what was seen.
 pub fn judge(seen: Option<&Seen>, shown: &Shown) -> Result<Accepted, Doubt> {
-    let found = shown.checkpoint.as_ref().map(Verified::checkpoint);
-    let now = found.map(|c| remembered(shown, c));
-    let Some(seen) = seen else { return Ok(now.map_or(Accepted::Same, Accepted::Grown)) };
+    if shown.store_id.len() > MAX_STORE_ID {
+        return Err(Doubt::Malformed("its store's id is too long"));
+    }
+    let now = shown.checkpoint.as_ref().map(|(verified, key)| remembered(shown, verified.checkpoint(), key));
+    let Some(seen) = seen else {
+        return match now {
+            Some(now) if now.epoch > MAX_ROLLBACKS => Err(Doubt::Epoch { seen: 0, found: now.epoch }),
+            now => Ok(now.map_or(Accepted::Same, Accepted::Grown)),
+        };
+    };
     if seen.store_id != shown.store_id {
         return Err(Doubt::OtherStore { seen: seen.store_id.clone(), found: shown.store_id.clone() });
     }
-    if shown.epoch < seen.epoch {
-        return Err(Doubt::OldEpoch { seen: seen.epoch, found: shown.epoch });
+    if shown.epoch < seen.epoch || shown.epoch - seen.epoch > MAX_ROLLBACKS {
+        return Err(Doubt::Epoch { seen: seen.epoch, found: shown.epoch });
     }
-    let size = found.map_or(0, |c| c.size);
+    let size = now.as_ref().map_or(0, |now| now.size);
     let went_back = Doubt::WentBack { seen: seen.size, found: size };
-    if shown.epoch > seen.epoch {
-        // Before its first checkpoint a new epoch shows nothing to remember: asked again, it will.
-        return now.map(|now| Accepted::RolledBack { from_epoch: seen.epoch, now }).ok_or(went_back);
+    // Before its first checkpoint a new epoch shows nothing to remember: asked again, it will.
+    let Some(now) = now else { return Err(went_back) };
+    if now.key != seen.key {
+        return Err(Doubt::OtherKey);
     }
-    let Some(now) = now.filter(|now| now.size >= seen.size) else { return Err(went_back) };
+    if now.epoch > seen.epoch {
+        return Ok(Accepted::RolledBack { from_epoch: seen.epoch, now });
+    }
+    if now.size < seen.size {
+        return Err(went_back);
+    }
     if !verify_consistency(seen.size, &seen.root, now.size, &now.root, &shown.consistency) {
         return Err(Doubt::Forked { seen: seen.size, found: now.size });
     }
     Ok(if now.size == seen.size { Accepted::Same } else { Accepted::Grown(now) })
 }
 
-fn remembered(shown: &Shown, checkpoint: &Checkpoint) -> Seen {
-    Seen { store_id: shown.store_id.clone(), epoch: shown.epoch, size: checkpoint.size, root: checkpoint.root }
+fn remembered(shown: &Shown, checkpoint: &Checkpoint, key: &str) -> Seen {
+    Seen {
+        key: key.into(),
+        store_id: shown.store_id.clone(),
+        epoch: shown.epoch,
+        size: checkpoint.size,
+        root: checkpoint.root,
+    }
 }

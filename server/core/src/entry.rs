@@ -63,6 +63,11 @@ impl EntryIndex {
         self.of(id).any(|e| e.downstream)
     }
 
+    /// Whether any entry gives this identity (still).
+    pub fn is_registered(&self, id: &SpiffeId) -> bool {
+        self.of(id).next().is_some()
+    }
+
     /// The entries that give this identity.
     fn of(&self, id: &SpiffeId) -> impl Iterator<Item = &Arc<Entry>> {
         self.by_identity.get(id).into_iter().flatten().filter_map(|id| self.by_id.get(id))

@@ -119,6 +119,7 @@ struct Inner {
     adopting: Mutex<HashSet<SpiffeId>>,
     /// One policy document after another: each is compiled with all that are in force.
     applying: tokio::sync::Mutex<()>,
+    redacting: tokio::sync::Mutex<()>,
     sinks: Mutex<Vec<Arc<sinks::Progress>>>,
 }
 
@@ -144,6 +145,7 @@ impl Service {
                 refusals: governor::RateLimiter::keyed(REFUSALS),
                 adopting: Mutex::default(),
                 applying: tokio::sync::Mutex::default(),
+                redacting: tokio::sync::Mutex::default(),
                 sinks: Mutex::default(),
                 ports,
             }),

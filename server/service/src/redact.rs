@@ -35,6 +35,8 @@ impl Service {
         operator: Option<String>,
     ) -> Result<Redaction, ServiceError> {
         bounds(positions, fields, reason)?;
+        // One at a time: each writes back the whole row of a task, and must not write back what another erased.
+        let _alone = self.inner.redacting.lock().await;
         // What was committed a moment ago counts: a hold that is not in memory yet stands all the same.
         self.follow_all().await;
         let (mut values, mut tasks) = (Vec::new(), BTreeMap::<TaskId, Vec<PrivateField>>::new());
@@ -64,7 +66,7 @@ impl Service {
                 Some(task) if task.is_live() => {
                     return Err(in_use(&format!("the task {id}, which is not over"), &format!("task revoke {id}")));
                 }
-                // It is over: nobody writes this row any more.
+                // It is over: nobody but a redaction writes this row any more.
                 Some(task) => unit = unit.put(Write::Task(without(task, &fields))),
                 None => {}
             }

@@ -87,6 +87,8 @@ impl TasksDoc {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalDoc {
     pub version: u8,
+    /// `name+hash+base64`.
+    pub key: String,
     pub store_id: String,
     pub epoch: u64,
     pub size: u64,

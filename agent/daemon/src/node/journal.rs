@@ -33,18 +33,27 @@ pub struct Journal {
 
 impl Journal {
     pub fn new(doc: Option<JournalDoc>) -> Self {
-        let seen = doc.map(|d| Seen { store_id: d.store_id, epoch: d.epoch, size: d.size, root: d.root });
-        Self { seen: Mutex::new(seen), doubt: ArcSwapOption::empty() }
+        let seen = doc.map(|d| Seen { key: d.key, store_id: d.store_id, epoch: d.epoch, size: d.size, root: d.root });
+        // A server that had shown its journal must show it again before anything is taken from it.
+        let doubt = seen.as_ref().map(|_| Arc::new(Doubt::Unasked));
+        Self { seen: Mutex::new(seen), doubt: ArcSwapOption::from(doubt) }
     }
 
-    /// Why nothing new is taken from the server; `None` when it is believed.
+    /// What is wrong with the server's journal, if anything is known to be.
     pub fn doubt(&self) -> Option<Arc<Doubt>> {
-        self.doubt.load_full()
+        self.doubt.load_full().filter(|doubt| **doubt != Doubt::Unasked)
+    }
+
+    /// The connection is lost: whoever answers next shows its journal first. Withholding it is no way around.
+    pub async fn disconnected(&self) {
+        if self.seen.lock().await.is_some() && self.doubt.load().is_none() {
+            self.doubt.store(Some(Arc::new(Doubt::Unasked)));
+        }
     }
 
     /// Asked before every call that brings a new credential.
     pub fn believed(&self) -> Result<(), Status> {
-        match self.doubt() {
+        match self.doubt.load_full() {
             None => Ok(()),
             Some(doubt) => Err(refused(&doubt)),
         }
@@ -95,7 +104,7 @@ pub async fn ask(shared: &Shared) -> Result<(), Status> {
                 }
                 *seen = Some(now);
             }
-            if shared.journal.doubt.swap(None).is_some() {
+            if shared.journal.doubt.swap(None).is_some_and(|doubt| *doubt != Doubt::Unasked) {
                 tracing::info!("the server's journal is believed again");
             }
             Ok(())
@@ -112,6 +121,7 @@ pub async fn ask(shared: &Shared) -> Result<(), Status> {
 async fn keep(shared: &Shared, now: &Seen) -> Result<(), DiskError> {
     let doc = JournalDoc {
         version: JournalDoc::VERSION,
+        key: now.key.clone(),
         store_id: now.store_id.clone(),
         epoch: now.epoch,
         size: now.size,
@@ -131,13 +141,13 @@ fn read(answer: CheckpointResponse) -> Result<Shown, Doubt> {
     Ok(Shown { store_id: answer.store_id, epoch: answer.epoch, checkpoint, consistency })
 }
 
-fn verified(note: &str, keys: &[String]) -> Result<Verified, Doubt> {
+fn verified(note: &str, keys: &[String]) -> Result<(Verified, String), Doubt> {
     let note: SignedNote = note.parse()?;
     let mut refused = NoteError::Form;
-    for key in keys {
-        let key: VerifierKey = key.parse().map_err(|_| Doubt::Malformed("a key of the journal is none"))?;
+    for line in keys {
+        let key: VerifierKey = line.parse().map_err(|_| Doubt::Malformed("a key of the journal is none"))?;
         match note.verify(&key) {
-            Ok(verified) => return Ok(verified),
+            Ok(verified) => return Ok((verified, key.to_string())),
             Err(e) => refused = e,
         }
     }

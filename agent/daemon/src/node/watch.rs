@@ -32,6 +32,7 @@ pub async fn run(shared: Arc<Shared>, kept: Arc<Kept>) {
             // The identity changed: the new one needs a connection of its own, at once.
             _ = changes.wait_for(|g| *g != generation) => continue,
         };
+        shared.journal.disconnected().await;
         match ended {
             Ok(()) => tracing::info!("the server closed the watch"),
             Err(status) => {

@@ -59,6 +59,8 @@ async fn a_server_whose_journal_goes_back_gives_nothing_new_until_an_operator_an
         ("another record at the end", journal(&[1, 2, 3, 4, 9])),
         ("another store", Journal { store_id: "z9z9z".into(), ..journal(&[1, 2, 3, 4, 5]) }),
         ("an older epoch", Journal { epoch: 0, ..journal(&[1, 2, 3, 4, 5, 6]) }),
+        ("an epoch out of reach", Journal { epoch: u64::MAX, ..journal(&[1, 2, 3, 4, 5, 6]) }),
+        ("nothing", Journal { leaves: vec![], ..journal(&[]) }),
     ] {
         world.server.state.script().journal = shown;
         becomes(&world, &AgentStatus::Disconnected).await;

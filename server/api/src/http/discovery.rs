@@ -17,6 +17,9 @@ use serde_json::{Value, json};
 /// SPIFFE know (RFC 8705 section 2.1.1).
 const AUTH_METHODS: [&str; 3] = ["spiffe_x509", "spiffe_jwt", "tls_client_auth"];
 
+/// The same without the assertion: who asks about a token, or ends one, holds a key.
+const BOUND_METHODS: [&str; 2] = ["spiffe_x509", "tls_client_auth"];
+
 pub(crate) fn router(api: Api) -> Router {
     Router::new()
         .route("/.well-known/openid-configuration", get(openid))
@@ -45,8 +48,8 @@ fn metadata(api: &Api) -> Value {
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["ES256"],
         "token_endpoint_auth_methods_supported": AUTH_METHODS,
-        "introspection_endpoint_auth_methods_supported": AUTH_METHODS,
-        "revocation_endpoint_auth_methods_supported": AUTH_METHODS,
+        "introspection_endpoint_auth_methods_supported": BOUND_METHODS,
+        "revocation_endpoint_auth_methods_supported": BOUND_METHODS,
         "tls_client_certificate_bound_access_tokens": true,
         "claims_supported": ["iss", "sub", "aud", "exp", "iat", "jti", "act", "txn", "task", "cnf"],
     })

@@ -55,7 +55,7 @@ async fn exchange(
     .map_err(judged)?;
     let key = idempotency_key(headers.get_all("idempotency-key").iter().map(HeaderValue::as_bytes)).map_err(judged)?;
     let caller = who(api, peer, &request).map_err(judged)?;
-    Ok(api.service.exchange(caller, request, key).await?.0)
+    Ok(api.service.exchange(caller, request, key).await.map_err(judged)?.0)
 }
 
 /// By the certificate of the connection; without one, by an assertion, which policy must then find enough.

@@ -80,10 +80,9 @@ fn who(api: &Api, peer: &Peer, headers: &HeaderMap, form: &ExchangeForm) -> Resu
     }
     let cert = peer.cert(api.service.now());
     match ClientAuth::read(form, headers.contains_key(header::AUTHORIZATION), cert.is_some())? {
-        ClientAuth::Assertion { jwt, certificate: false } => api.service.asserted_asker(&jwt),
-        ClientAuth::Assertion { certificate: true, .. } => {
-            let why = "a client_assertion is not accepted beside a certificate; the certificate authenticates";
-            Err(OAuthError::new(OAuthCode::InvalidRequest, why))
+        ClientAuth::Assertion { .. } => {
+            let why = "a client_assertion is good for an exchange only; ask about tokens over mTLS";
+            Err(OAuthError::new(OAuthCode::InvalidClient, why))
         }
         ClientAuth::Certificate => match cert {
             Some(cert) => api.service.token_caller(&cert.id, &cert.serial),

@@ -1,5 +1,5 @@
-//! Who calls `/oauth2/*`: proven by the certificate of the connection, by a JWT-SVID sent as an assertion, or by the
-//! admin socket. What these answer is evidence; nothing else makes it.
+//! Who calls `/oauth2/*`: proven by the certificate of the connection, by the admin socket, or, for an exchange, by a
+//! JWT-SVID sent as an assertion. What these answer is evidence; nothing else makes it.
 
 use super::{refuse, unavailable};
 use crate::Service;
@@ -32,8 +32,8 @@ pub(super) enum Proof {
     Assertion(Claim),
 }
 
-/// Somebody who may ask about tokens and end them. Made by [`Service::token_caller`], [`Service::asserted_asker`] and
-/// [`TokenCaller::operator`] only.
+/// Somebody who may ask about tokens and end them. Made by [`Service::token_caller`] and [`TokenCaller::operator`] only:
+/// never of a bearer token, which whoever it leaked to could ask about and end.
 #[derive(Clone, Debug)]
 pub struct TokenCaller(Asker);
 
@@ -87,19 +87,17 @@ impl Service {
         if is_task_path(id.path()) {
             self.task_of_certificate(id, serial).map(|task| TokenCaller(of_task(&task)))
         } else {
-            of_workload(id)
+            self.workload_of_certificate(id)
         }
     }
 
-    /// Who asks about a token with an assertion. It is not spent: an answer gives away nothing that is not in the token
-    /// the asker already has, and nobody is revoked twice.
-    pub fn asserted_asker(&self, assertion: &Secret<String>) -> Result<TokenCaller, OAuthError> {
-        let (id, _) = self.verify_assertion(assertion)?;
-        if !is_task_path(id.path()) {
-            return of_workload(&id);
+    /// A workload that an entry still gives this identity. Agents and the server itself are none.
+    fn workload_of_certificate(&self, id: &SpiffeId) -> Result<TokenCaller, OAuthError> {
+        if id.path().starts_with("/spire/") || !self.read(|s| s.entries.is_registered(id)) {
+            let why = "this certificate is not that of a workload with an entry; use a workload's or a task's";
+            return Err(refuse(OAuthCode::InvalidClient, why));
         }
-        let over = || refuse(OAuthCode::InvalidClient, "the task of the client_assertion is over; start a new one");
-        self.live_task(&id).map(|task| TokenCaller(of_task(&task))).ok_or_else(over)
+        Ok(TokenCaller(Asker::Workload(id.clone())))
     }
 
     /// A JWT-SVID of this trust domain for this issuer alone, and who it names.
@@ -169,12 +167,4 @@ pub(super) fn is_alive(task: &Task, now: Timestamp) -> bool {
 
 fn of_task(task: &Task) -> Asker {
     Asker::Task { id: task.id, workload: task.workload.clone() }
-}
-
-/// Agents and the server itself are no workloads.
-fn of_workload(id: &SpiffeId) -> Result<TokenCaller, OAuthError> {
-    if id.path().starts_with("/spire/") {
-        return Err(refuse(OAuthCode::InvalidClient, "a node's own identity is no client here; use a workload's"));
-    }
-    Ok(TokenCaller(Asker::Workload(id.clone())))
 }

@@ -99,7 +99,8 @@ impl Service {
             }
             TokenKind::JwtSvid => match token.spiffe_id()? {
                 id if is_task_path(id.path()) => Some(self.live_task(id)?),
-                _ => None,
+                id if self.read(|s| s.entries.is_registered(id)) => None,
+                _ => return None,
             },
         };
         // A task whose parent is over is over, although its own end may still be on its way.
