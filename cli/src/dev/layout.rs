@@ -64,6 +64,7 @@ impl Layout {
         let server = self.dir.join("server");
         private_dir(&server)?;
         Ok(ServerConfig {
+            keep: None,
             sinks: Vec::new(),
             trust_domain: self.trust_domain.clone(),
             store_path: server.join("errand.db"),

@@ -223,7 +223,8 @@ async fn tail(follow: bool, newest: u64, from: Option<u64>, filter: &Filter, ctx
         Some(position) => position,
         None => {
             let root = admin.get("/v1/journal/root", &Query::default()).await?;
-            root.get("size").and_then(Value::as_u64).unwrap_or_default().saturating_sub(newest)
+            let number = |name: &str| root.get(name).and_then(Value::as_u64).unwrap_or_default();
+            number("size").saturating_sub(newest).max(number("start"))
         }
     };
     let query = Query::default().with("from", Some(from)).with("follow", Some(follow));

@@ -41,7 +41,7 @@ fn http_status(error: &ServiceError) -> StatusCode {
         ServiceError::Unauthenticated(_) | ServiceError::AgentUnknown | ServiceError::AgentNotActive => {
             StatusCode::UNAUTHORIZED
         }
-        ServiceError::TaskOver => StatusCode::GONE,
+        ServiceError::TaskOver | ServiceError::Pruned(_) => StatusCode::GONE,
         ServiceError::TargetRefused { .. } => StatusCode::BAD_GATEWAY,
         ServiceError::TargetUnavailable { .. } | ServiceError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
     }

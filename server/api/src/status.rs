@@ -19,6 +19,7 @@ pub(crate) fn status(error: ServiceError) -> Status {
         ServiceError::AgentNotActive => refused(text, Reason::AgentNotActive),
         ServiceError::Conflict(_) => Status::failed_precondition(text),
         ServiceError::TaskOver => Status::failed_precondition(text),
+        ServiceError::Pruned(_) => Status::out_of_range(text),
         ServiceError::TargetRefused { .. } => Status::failed_precondition(text),
         ServiceError::TargetUnavailable { .. } => Status::unavailable(text),
         ServiceError::Target(_) | ServiceError::Policy(_) => Status::invalid_argument(text),

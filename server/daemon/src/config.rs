@@ -27,6 +27,8 @@ const MAX_FILE: usize = 1024 * 1024;
 /// How long an agent's certificate lives where nothing else is written, and at least.
 const AGENT_TTL: Duration = Duration::from_secs(3600);
 const MIN_AGENT_TTL: Duration = Duration::from_secs(10);
+/// The shortest time that records are kept: as long as the name of a credential that is over is never used again.
+const MIN_KEEP: Duration = Duration::from_secs(30 * 86_400);
 /// Longest part of the TOML reader's words that is shown, characters.
 const MAX_WORDS: usize = 256;
 
@@ -85,6 +87,8 @@ pub struct ServerConfig {
     pub policies: Vec<(String, PathBuf)>,
     /// Where applied targets may name files.
     pub secrets_dir: Option<PathBuf>,
+    /// How long records are kept; `None`: for ever.
+    pub keep: Option<Duration>,
     /// Where the journal goes besides the store.
     pub sinks: Vec<SinkConfig>,
 }
@@ -181,6 +185,8 @@ struct TelemetrySection {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct JournalSection {
+    #[serde(default, with = "duration_option")]
+    keep: Option<Duration>,
     #[serde(default)]
     sink: Vec<Table>,
 }
@@ -238,6 +244,11 @@ impl ServerConfig {
             wrong.extend(problems.into_iter().map(|p| problem(format!("[[target]] {}", p.target), p.problem)));
             Vec::new()
         });
+        if file.journal.keep.is_some_and(|keep| keep < MIN_KEEP) {
+            let least = format_duration(MIN_KEEP);
+            wrong
+                .push(problem("[journal] keep", format!("write a duration of at least {least}, or nothing: for ever")));
+        }
         let policies = policies(&mut wrong, file.policy.files);
         let own = [Some(&file.server.data_dir), Some(&store_path), kek_file.as_ref()];
         let sinks = sinks(&mut wrong, file.journal.sink, &own);
@@ -271,6 +282,7 @@ impl ServerConfig {
                 targets,
                 policies,
                 secrets_dir: Some(file.targets.secrets_dir.unwrap_or_else(|| "/etc/errand/secrets".into())),
+                keep: file.journal.keep,
                 sinks,
             }),
             _ => Err(wrong),

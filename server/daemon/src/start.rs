@@ -168,6 +168,7 @@ impl Server {
         };
         running.work(&rotator);
         running.forward(&config).await?;
+        running.let_go(config.keep);
         declare(&config, &service).await?;
         running.serve(bound, &api, &config, identity, keyring, provider)?;
         let started = Record::new(machine.clock.now(), "server.started")
@@ -433,6 +434,24 @@ impl Running {
             self.workers.spawn(forwarder.run(self.working.clone()));
         }
         Ok(())
+    }
+
+    /// What is older than it is kept. The rows go even when no more is let go: a server that ended did not get to them.
+    fn let_go(&self, keep: Option<Duration>) {
+        let (service, store) = (self.service.clone(), self.store.clone());
+        self.every(Duration::from_secs(600), move || {
+            let (service, store) = (service.clone(), store.clone());
+            async move {
+                if let Some(keep) = keep
+                    && let Err(error) = service.prune_journal(keep).await
+                {
+                    tracing::warn!(%error, "old records could not be let go; trying again");
+                }
+                if let Err(error) = store.sweep().await {
+                    tracing::warn!(%error, "the rows of records that were let go could not be deleted; trying again");
+                }
+            }
+        });
     }
 
     fn every<F: Future<Output = ()> + Send>(&self, pause: Duration, job: impl Fn() -> F + Send + 'static) {

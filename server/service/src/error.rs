@@ -1,6 +1,6 @@
 //! What can go wrong in the service, in the domain's words. Transports map it, exhaustively, in one place each.
 
-use proto_types::{EntryId, HoldId, id::IdError};
+use proto_types::{EntryId, HoldId, Position, id::IdError};
 use server_core::{
     issue::TemplateError,
     ports::{CommitError, Guard, PolicyProblem, ReadError, SignError, TargetProblem},
@@ -38,6 +38,9 @@ pub enum ServiceError {
     Conflict(String),
     #[error("the task is over; start a new one")]
     TaskOver,
+    /// What was asked for is older than the journal is kept; the position is that of the oldest record.
+    #[error("{}", ReadError::Pruned(*.0))]
+    Pruned(Position),
     /// A target said no, and nothing was made.
     #[error("the target `{target}` refused: {why}")]
     TargetRefused { target: String, why: String },
@@ -70,6 +73,7 @@ impl ServiceError {
             Self::AgentNotActive => "agent_not_active",
             Self::Conflict(_) => "conflict",
             Self::TaskOver => "task_over",
+            Self::Pruned(_) => "pruned",
             Self::TargetRefused { .. } => "target_refused",
             Self::TargetUnavailable { .. } => "target_unavailable",
             Self::Target(_) => "target_config",
@@ -107,7 +111,10 @@ impl From<CommitError> for ServiceError {
 
 impl From<ReadError> for ServiceError {
     fn from(e: ReadError) -> Self {
-        Self::Unavailable(e.to_string())
+        match e {
+            ReadError::Pruned(start) => Self::Pruned(start),
+            ReadError::Unavailable(_) | ReadError::Inconsistent(_) => Self::Unavailable(e.to_string()),
+        }
     }
 }
 

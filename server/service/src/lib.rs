@@ -16,6 +16,7 @@ mod leases;
 mod node_status;
 mod node_view;
 mod policies;
+mod prune;
 mod reconcile;
 mod redact;
 mod register;

@@ -96,15 +96,20 @@ pub struct Forwarder {
 }
 
 impl Service {
-    /// Finds each sink's place. A sink that was never seen begins with the oldest record.
+    /// Finds each sink's place. A sink that was never seen begins with the oldest record that is kept.
     pub async fn attach_sinks(&self, outlets: Vec<Outlet>) -> Result<Vec<Forwarder>, ServiceError> {
         let store = &self.inner.ports.outlets;
         // A store that was put back to a backup may be shorter than what a sink has taken.
         let size = *self.inner.ports.feed.size().borrow();
+        let start = self.inner.ports.archive.pruned().await?.size();
         let mut forwarders = Vec::new();
         for outlet in outlets {
             let saved = store.cursor(&outlet.name).await?.map(|p| p.0);
-            let next = saved.unwrap_or(0).min(size);
+            if let Some(wanted) = saved.filter(|wanted| *wanted < start) {
+                let sink = &outlet.name;
+                tracing::warn!(sink, wanted, start, "records went, being old, while this sink was not configured");
+            }
+            let next = saved.unwrap_or(start).max(start).min(size);
             let progress = Arc::new(Progress {
                 name: outlet.name.clone(),
                 kind: outlet.kind,

@@ -8,7 +8,7 @@ use crate::{
     verbs::Ctx,
 };
 use serde_json::{Map, Value, json};
-use server_core::journal::{ExportError, ExportVerifier, Trust, Verdict, VerifierKey};
+use server_core::journal::{Checkpoint, ExportError, ExportVerifier, Hash, Trust, Verdict, VerifierKey};
 use std::{
     fs::File,
     io::{BufRead, BufReader, Read},
@@ -39,26 +39,35 @@ pub struct VerifyArgs {
 
 pub async fn run(args: VerifyArgs, ctx: &Ctx) -> Result<i32> {
     let mut trust = Trust { key: args.key, witness: args.witness, seen: Vec::new() };
-    if let (Some(path), Some(key)) = (&args.since, &trust.key) {
-        let fail =
-            |e: &dyn std::fmt::Display| CliError::failed(format!("the older checkpoint: {e}")).at(path.display());
-        let verified = read_note(path)?.verify(key).map_err(|e| fail(&e))?;
-        trust.seen.push(verified.checkpoint().clone());
-    }
+    let since = match (&args.since, &trust.key) {
+        (Some(path), Some(key)) => {
+            let fail = |e| CliError::failed(format!("the older checkpoint: {e}")).at(path.display());
+            Some(read_note(path)?.verify(key).map_err(fail)?.checkpoint().clone())
+        }
+        _ => None,
+    };
     match args.file {
-        Some(path) => file(&path, &trust, ctx),
-        None => online(&ctx.admin()?, trust, ctx).await,
+        Some(path) => {
+            trust.seen.extend(since);
+            file(&path, &trust, ctx)
+        }
+        None => online(&ctx.admin()?, since, trust, ctx).await,
     }
 }
 
 /// Verifies what the server exports, holding a few thousand lines of it, against every checkpoint it has stored, too.
-async fn online(admin: &AdminClient, mut trust: Trust, ctx: &Ctx) -> Result<i32> {
+async fn online(admin: &AdminClient, since: Option<Checkpoint>, mut trust: Trust, ctx: &Ctx) -> Result<i32> {
     let place = "/v1/journal/export";
     let mut lines = admin.lines(place, &Query::default()).await?;
     let first = lines.next().await?.unwrap_or_default();
     // What the header itself says is looked at before anything is asked on its account.
-    let size = start(&first, &trust).map_err(|e| e.at(place))?.header().root.size;
-    stored(admin, size, &mut trust).await?;
+    let header = start(&first, &trust).map_err(|e| e.at(place))?;
+    let (size, oldest) = (header.header().root.size, header.header().pruned.size());
+    match since {
+        Some(seen) if seen.size < oldest => continued(admin, &header, &seen).await?,
+        since => trust.seen.extend(since),
+    }
+    stored(admin, oldest, size, &mut trust).await?;
     let mut verifier = start(&first, &trust).map_err(|e| e.at(place))?;
     let mut batch = Batch::default();
     let mut good = true;
@@ -69,10 +78,21 @@ async fn online(admin: &AdminClient, mut trust: Trust, ctx: &Ctx) -> Result<i32>
     tell(verifier, &trust, ctx)
 }
 
-/// The checkpoints that the server has stored over at most `size` records: the more, the narrower a rewriting is told.
-async fn stored(admin: &AdminClient, size: u64, trust: &mut Trust) -> Result<()> {
+/// That the journal continues a checkpoint over records that are no longer kept: the server proves it.
+async fn continued(admin: &AdminClient, export: &ExportVerifier, seen: &Checkpoint) -> Result<()> {
+    let place = "/v1/journal/consistency";
+    let asked = Query::default().with("from", Some(seen.size)).with("to", Some(export.header().root.size));
+    let answer = admin.get(place, &asked).await?;
+    let hash = |text: &Value| -> Option<Hash> { hex::decode(text.as_str()?).ok()?.try_into().ok() };
+    let path: Option<Vec<Hash>> = answer["path"].as_array().and_then(|path| path.iter().map(hash).collect());
+    let path = path.ok_or_else(|| CliError::failed("the server's proof cannot be read").at(place))?;
+    export.continues(seen, &path).map_err(|e| CliError::failed(&e).hint(hint(&e)))
+}
+
+/// The checkpoints that the server has stored over `oldest` to `size` records: the more, the narrower a rewriting is told.
+async fn stored(admin: &AdminClient, oldest: u64, size: u64, trust: &mut Trust) -> Result<()> {
     let place = "/v1/journal/checkpoints";
-    let mut after = 0;
+    let mut after = oldest;
     while after < size {
         let answer = admin.get(place, &Query::default().with("after", Some(after))).await?;
         let notes = answer["checkpoints"].as_array().cloned().unwrap_or_default();
@@ -152,21 +172,30 @@ impl Batch {
 }
 
 fn start(first: &str, trust: &Trust) -> Result<ExportVerifier> {
-    let hint = |e: &ExportError| match e {
+    ExportVerifier::new(first.trim_end(), trust).map_err(|e| CliError::failed(&e).hint(hint(&e)))
+}
+
+fn hint(e: &ExportError) -> &'static str {
+    match e {
         ExportError::Header(_) | ExportError::Format(_) => "make one with `errand journal export > FILE`",
         ExportError::Unsigned | ExportError::SelectionSince => "make a new export; a server signs what it exports",
+        ExportError::Pruned { .. } => "ask a running server: `errand journal verify --key VKEY --since FILE`",
         ExportError::Witness(_) => {
             "add its signature with `errand journal checkpoint --add-cosignature FILE`, and export again"
         }
         _ => "keep this file as it is, and compare it with your last export or backup",
-    };
-    ExportVerifier::new(first.trim_end(), trust).map_err(|e| CliError::failed(&e).hint(hint(&e)))
+    }
 }
 
 /// Who vouches for what, as rows and as fields.
 fn vouched(verifier: &ExportVerifier, trust: &Trust) -> (String, Map<String, Value>) {
     let (mut text, mut fields) = (String::new(), Map::new());
     fields.insert("store_id".into(), verifier.header().store_id.clone().into());
+    let oldest = verifier.header().pruned.size();
+    if oldest > 0 {
+        text += &format!("from position {oldest}: those before are no longer kept, as a record among these says\n");
+        fields.insert("start".into(), oldest.into());
+    }
     if let Some(key) = &trust.key {
         text += &format!("signed by {}\n", key.name());
         fields.insert("signed_by".into(), key.name().into());

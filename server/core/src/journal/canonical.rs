@@ -217,8 +217,8 @@ impl std::io::Write for Same<'_> {
 }
 
 /// What a verifier asks of a body besides its hash: known version, canonical JSON, a record, and no private value
-/// that the body does not vouch for.
-pub(super) fn check_body(body: &[u8], private: &[Private]) -> Result<(), JournalError> {
+/// that the body does not vouch for. Answers the record as its body alone says it.
+pub(super) fn check_body(body: &[u8], private: &[Private]) -> Result<Record, JournalError> {
     let text = json(body)?;
     let value: Value = serde_json::from_slice(text).map_err(|e| JournalError::Malformed(e.to_string()))?;
     let mut same = Same { rest: text, holds: true };
@@ -238,8 +238,7 @@ pub(super) fn check_body(body: &[u8], private: &[Private]) -> Result<(), Journal
             )));
         }
     }
-    serde_json::from_value::<Record>(value).map_err(|e| JournalError::Malformed(e.to_string()))?;
-    Ok(())
+    serde_json::from_value(value).map_err(|e| JournalError::Malformed(e.to_string()))
 }
 
 #[cfg(test)]

@@ -50,6 +50,10 @@ pub const KINDS: &[(&str, &str)] = &[
     ("hold.created", "An operator stopped a workload, user, target, node or everything; `detail` is the whole hold."),
     ("hold.released", "An operator lifted a hold; `detail` is the hold as it stood."),
     ("journal.redacted", "An operator erased people's names or words beside records; `detail.positions` says where."),
+    (
+        "journal.pruned",
+        "Records before `detail.before` are no longer kept: older than `[journal] keep`. Their hashes stay.",
+    ),
     ("bundle.changed", "What this trust domain publishes changed."),
     ("access.denied", "A known caller asked for what it has no right to."),
 ];

@@ -8,6 +8,7 @@ mod export;
 mod formats;
 mod keys;
 mod kinds;
+mod prune;
 mod redact;
 mod threads;
 mod verify;
@@ -25,6 +26,7 @@ pub use proto_tlog::{
     VerifierKey, empty_root, leaf_hash, node_hash, prove_consistency, prove_inclusion, verify_consistency,
     verify_inclusion,
 };
+pub use prune::{pruned_before, pruning};
 pub use redact::{PrivateField, PrivateValue, redacted, redaction};
 pub use verify::{Verdict, Verifier, check};
 

@@ -3,7 +3,7 @@
 //! Decides which record is the first that is not what was written, or between which two roots hashes were replaced.
 //! Needs no store: an export is verified the same way.
 
-use super::{canonical::check_body, threads};
+use super::{canonical::check_body, prune::pruned_before, threads};
 use crate::ports::{StoredRecord, TreeRoot};
 use proto_tlog::{Frontier, Hash, leaf_hash};
 use proto_types::Position;
@@ -37,16 +37,26 @@ pub enum Verdict {
 
 /// One record by itself: leaf over body, version, canonical form, private values.
 pub fn check(record: &StoredRecord) -> Result<(), String> {
+    examine(record).map(drop)
+}
+
+/// The same; answers before which position the record says that none are kept.
+pub(super) fn examine(record: &StoredRecord) -> Result<Option<Position>, String> {
     if leaf_hash(&record.body) != record.leaf {
         return Err("its bytes are not those that were hashed".into());
     }
-    check_body(&record.body, &record.private).map_err(|e| e.to_string())
+    let record = check_body(&record.body, &record.private).map_err(|e| e.to_string())?;
+    Ok(pruned_before(&record))
 }
 
-/// Fed with every record from position 0 on, in order.
+/// Fed with every record that is kept, in order.
 #[derive(Debug)]
 pub struct Verifier {
     tree: Frontier,
+    /// The position of the first record fed.
+    start: u64,
+    /// Before which position a record said that none are kept.
+    excused: u64,
     roots: VecDeque<TreeRoot>,
     /// The size at the last root that fit.
     proven: u64,
@@ -56,38 +66,47 @@ pub struct Verifier {
 impl Verifier {
     /// `roots`: those written down, in any order; the more there are, the narrower a rewriting is told.
     pub fn new(roots: impl IntoIterator<Item = TreeRoot>) -> Self {
-        let mut roots: Vec<_> = roots.into_iter().collect();
+        Self::behind(Frontier::new(), roots)
+    }
+
+    /// Of the records behind `pruned`: that tree is believed when what follows comes to the roots, and its records may be
+    /// missing when one of those that follow says so. Roots over fewer records cannot be compared and tell nothing.
+    pub fn behind(pruned: Frontier, roots: impl IntoIterator<Item = TreeRoot>) -> Self {
+        let start = pruned.size();
+        let mut roots: Vec<_> = roots.into_iter().filter(|root| root.size >= start).collect();
         roots.sort_unstable_by_key(|r| r.size);
-        let mut verifier = Self { tree: Frontier::new(), roots: roots.into(), proven: 0, found: None };
+        let mut verifier = Self { tree: pruned, start, excused: 0, roots: roots.into(), proven: start, found: None };
         verifier.compare();
         verifier
     }
 
     /// Takes the next record. `false` when something bad was found: more records change nothing.
     pub fn feed(&mut self, record: &StoredRecord) -> bool {
-        self.found.is_none() && self.take(record.position, record.leaf, check(record))
+        self.found.is_none() && self.take(record.position, record.leaf, examine(record))
     }
 
     /// Takes the next records, which are examined on every core.
     pub fn feed_all(&mut self, records: &[StoredRecord]) -> bool {
-        let checked = threads::each(records, check);
+        let checked = threads::each(records, examine);
         records.iter().zip(checked).all(|(record, checked)| self.take(record.position, record.leaf, checked))
     }
 
     /// Takes a record that was examined by itself.
-    pub(super) fn take(&mut self, position: Position, leaf: Hash, checked: Result<(), String>) -> bool {
+    pub(super) fn take(&mut self, position: Position, leaf: Hash, checked: Result<Option<Position>, String>) -> bool {
         if self.found.is_some() {
             return false;
         }
         let expected = Position(self.tree.size());
-        let problem = if position == expected {
-            checked.err()
-        } else {
-            Some(format!("it is missing: the next record there is says position {}", position.0))
+        let read = match checked {
+            _ if position != expected => {
+                Err(format!("it is missing: the next record there is says position {}", position.0))
+            }
+            checked => checked,
         };
-        match problem {
-            Some(why) => self.found = Some(Verdict::Bad { position: expected, why }),
-            None => {
+        match read {
+            Err(why) => self.found = Some(Verdict::Bad { position: expected, why }),
+            Ok(pruned) => {
+                self.excused = self.excused.max(pruned.map_or(0, |before| before.0));
                 self.tree.append(leaf);
                 self.compare();
             }
@@ -95,7 +114,7 @@ impl Verifier {
         self.found.is_none()
     }
 
-    /// The number of records taken so far.
+    /// The number of records so far, those that are no longer kept among them.
     pub fn size(&self) -> u64 {
         self.tree.size()
     }
@@ -122,6 +141,10 @@ impl Verifier {
             return found;
         }
         let size = self.tree.size();
+        if self.excused < self.start {
+            let why = "it is missing, and no record says that it was let go".into();
+            return Verdict::Bad { position: Position(self.excused), why };
+        }
         match self.roots.back() {
             Some(root) => Verdict::Bad {
                 position: Position(size),
@@ -135,10 +158,14 @@ impl Verifier {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::canonical::{
-        encode,
-        tests::{Counting, full},
+    use crate::journal::{
+        canonical::{
+            encode,
+            tests::{Counting, full},
+        },
+        pruning,
     };
+    use std::time::Duration;
 
     pub fn stored(n: u64) -> Vec<StoredRecord> {
         let entropy = Counting::default();
@@ -208,5 +235,40 @@ mod tests {
         (forged[4].body, forged[4].leaf, forged[4].private) = (other.body, other.leaf, other.private);
         assert_eq!(verdict(&forged, &roots), Verdict::Rewritten { from: 3, to: 6 });
         assert_eq!(verdict(&forged, &roots[2..]), Verdict::Rewritten { from: 0, to: 9 });
+    }
+
+    #[test]
+    fn records_may_be_missing_in_front_when_a_later_one_says_so_and_no_more_of_them() {
+        let mut records = stored(9);
+        let told = encode(&pruning(Position(4), Duration::from_secs(60), full().time), &Counting::default()).unwrap();
+        records.push(StoredRecord { position: Position(9), leaf: told.leaf, body: told.body, private: told.private });
+        let (whole, early) = (root(&records), root(&records[..2]));
+        let front = |n: usize| {
+            let mut tree = Frontier::new();
+            records[..n].iter().for_each(|r| tree.append(r.leaf));
+            tree
+        };
+        let verdict = |pruned: Frontier, records: &[StoredRecord], roots: &[TreeRoot]| {
+            let mut verifier = Verifier::behind(pruned, roots.iter().copied());
+            records.iter().all(|r| verifier.feed(r));
+            verifier.finish()
+        };
+        let ok = Verdict::Ok { size: 10, root: whole.root };
+        for n in [0, 1, 4] {
+            assert_eq!(verdict(front(n), &records[n..], &[whole]), ok);
+        }
+        // A root over records that are gone cannot be compared.
+        assert_eq!(verdict(front(4), &records[4..], &[early, whole]), ok);
+        let bad = |verdict: Verdict| match verdict {
+            Verdict::Bad { position, .. } => position.0,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(bad(verdict(front(5), &records[5..], &[whole])), 4, "one more than was said");
+        assert_eq!(bad(verdict(front(2), &records[2..9], &[root(&records[..9])])), 0, "nothing was said");
+        assert_eq!(bad(verdict(front(4), &records[5..], &[whole])), 4, "one behind them");
+        // Another tree in front does not come to the root.
+        let mut other = front(3);
+        other.append(leaf_hash(b"another"));
+        assert_eq!(verdict(other, &records[4..], &[whole]), Verdict::Rewritten { from: 4, to: 10 });
     }
 }

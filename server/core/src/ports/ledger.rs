@@ -4,7 +4,7 @@
 //! `apply`, one field in [`Snapshot`] when servers hold it in memory.
 
 use crate::journal::PrivateValue;
-use crate::journal::{Hash, SignedNote};
+use crate::journal::{Frontier, Hash, SignedNote};
 use proto_types::{
     CredentialName, Entry, EntryId, Epoch, Fut, Hold, HoldId, JoinToken, KeyUse, Lease, LeaseId, LeaseState, Node,
     PolicyDoc, Position, Record, SpiffeId, TargetDoc, Task, TaskId, Timestamp,
@@ -84,6 +84,9 @@ pub enum Write {
     DropHold(HoldId),
     /// Erases the value beside its record, here and in what followers read; the leaf stays as it is.
     Redact(PrivateValue),
+    /// No record before this position is kept any more; its hash in the tree is. Refused unless it is more than before,
+    /// and a root over so many was written down.
+    Prune(Position),
     /// A singleton job's fence: its epoch raised by one, held by this holder.
     Fence {
         job: &'static str,
@@ -204,6 +207,9 @@ pub enum ReadError {
     /// A row that no version of this program writes; names table and key, never the content.
     #[error("the store is inconsistent: {0}")]
     Inconsistent(String),
+    /// Asked for what `[journal] keep` let go.
+    #[error("records before position {} are no longer kept here; look in your exports and where your sinks write", .0.0)]
+    Pruned(Position),
 }
 
 /// Records with their places, in order.
@@ -303,6 +309,10 @@ pub trait Archive: Send + Sync {
         max: u32,
     ) -> Fut<'_, Result<Vec<(Position, Record)>, ReadError>>;
     fn stored(&self, from: Position, max: u32) -> Fut<'_, Result<Vec<StoredRecord>, ReadError>>;
+    /// The tree over the records that are no longer kept; its size is the position of the oldest that is.
+    fn pruned(&self) -> Fut<'_, Result<Frontier, ReadError>>;
+    /// A position before which every record is older than this; no more than a few seconds' worth too small.
+    fn older_than(&self, time: Timestamp) -> Fut<'_, Result<Position, ReadError>>;
     /// The newest root written down; `None` for an empty journal.
     fn root(&self) -> Fut<'_, Result<Option<TreeRoot>, ReadError>>;
     /// Roots written down over more than `after` records, smallest first, at most `max`: the more a verifier knows,

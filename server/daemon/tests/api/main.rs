@@ -10,6 +10,7 @@ mod denials;
 mod entries;
 mod exports;
 mod lists;
+mod pruning;
 mod redactions;
 mod sinks;
 mod wire;

@@ -3,6 +3,7 @@
 use super::{
     error::unreadable,
     feed::PAGE,
+    pruned,
     rows::{int, noun, private},
     search::Query,
 };
@@ -21,7 +22,9 @@ pub fn stored(conn: &Connection, from: Position, max: u32) -> Result<Vec<StoredR
         })?;
         rows.collect::<rusqlite::Result<Vec<_>>>()
     };
-    read().map_err(unreadable)
+    let rows = read().map_err(unreadable)?;
+    pruned::refuse(conn, from)?;
+    Ok(rows)
 }
 
 /// Roots written down over more than `after` records, smallest first.

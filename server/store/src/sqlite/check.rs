@@ -1,6 +1,11 @@
 //! What is looked at before a store is believed: the file system, the pages, the end of the journal.
 
-use super::{archive, error::OpenError, proofs, rows, schema::TILES};
+use super::{
+    archive,
+    error::OpenError,
+    proofs, pruned, rows,
+    schema::{PRUNED, TILES},
+};
 use nix::sys::statfs::{self, FsType};
 use rusqlite::Connection;
 use server_core::journal::{Edge, Tile, leaf_hash};
@@ -75,6 +80,8 @@ pub fn pages(path: &Path, conn: &Connection) -> Result<(), OpenError> {
 /// Where the journal stands.
 pub struct Journal {
     pub size: u64,
+    /// The position of the oldest record that is kept.
+    pub start: u64,
     pub edge: Edge,
     /// Tiles that became full behind the newest root; all of them when the store has none yet.
     pub full: Vec<Tile>,
@@ -123,7 +130,20 @@ pub fn journal(path: &Path, conn: &Connection, schema: i64) -> Result<Journal, O
     if edge.size() != size {
         return Err(damaged(format!("the journal has {} records where its head says {size}", edge.size())));
     }
-    Ok(Journal { size, edge, full, root_at })
+    let start = if schema < PRUNED { 0 } else { start(conn, root_at).map_err(damaged)? };
+    Ok(Journal { size, start, edge, full, root_at })
+}
+
+/// Where the journal begins. Somebody who only moved its beginning would hide records: one must say that they are gone.
+fn start(conn: &Connection, root_at: u64) -> Result<u64, String> {
+    let start = pruned::start(conn).map_err(|e| format!("the head of the journal cannot be read ({e})"))?;
+    let said = pruned::said(conn).map_err(|e| e.to_string())?.unwrap_or(0);
+    if start != said || start > root_at {
+        return Err(format!(
+            "its head says that records before position {start} are no longer kept, its newest record about that says {said}"
+        ));
+    }
+    Ok(start)
 }
 
 #[cfg(test)]

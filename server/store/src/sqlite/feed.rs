@@ -11,7 +11,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
 };
 use tokio::sync::watch;
@@ -25,6 +25,8 @@ pub const PAGE: u32 = 4096;
 pub struct Shared {
     ring: RwLock<Ring>,
     size: watch::Sender<u64>,
+    /// The position of the oldest record that is kept.
+    start: AtomicU64,
     high_water: AtomicI64,
     dead: watch::Sender<Option<String>>,
 }
@@ -36,10 +38,11 @@ struct Ring {
 }
 
 impl Shared {
-    pub fn new(size: u64, high_water: Timestamp) -> Self {
+    pub fn new(start: u64, size: u64, high_water: Timestamp) -> Self {
         Self {
             ring: RwLock::new(Ring { start: size, records: VecDeque::with_capacity(RING) }),
             size: watch::Sender::new(size),
+            start: AtomicU64::new(start),
             high_water: AtomicI64::new(high_water.as_millis()),
             dead: watch::Sender::new(None),
         }
@@ -76,8 +79,20 @@ impl Shared {
         }
     }
 
+    /// Lets the records in memory go that are no longer kept.
+    pub fn begin_at(&self, start: u64) {
+        self.start.store(start, Ordering::Release);
+        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        while ring.start < start && ring.records.pop_front().is_some() {
+            ring.start += 1;
+        }
+    }
+
     pub fn size(&self) -> u64 {
         *self.size.borrow()
+    }
+    pub fn start(&self) -> u64 {
+        self.start.load(Ordering::Acquire)
     }
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.size.subscribe()
@@ -120,10 +135,13 @@ pub async fn follow(
     max: u32,
 ) -> Result<Vec<(Position, Arc<Record>)>, ReadError> {
     let max = max.min(PAGE);
-    match shared.recent(from, max) {
+    let found = match shared.recent(from, max) {
         Some(records) => Ok(records),
         None => pool.with(move |conn| stored(conn, from, max)).await,
-    }
+    };
+    // Asked last: what went while it was being read lies before it by now.
+    let start = shared.start();
+    if from.0 < start { Err(ReadError::Pruned(Position(start))) } else { found }
 }
 
 fn stored(conn: &Connection, from: Position, max: u32) -> Result<Vec<(Position, Arc<Record>)>, ReadError> {

@@ -11,6 +11,7 @@ mod open;
 mod outlets;
 mod pool;
 mod proofs;
+mod pruned;
 mod rows;
 mod schema;
 mod search;

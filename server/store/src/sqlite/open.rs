@@ -58,6 +58,8 @@ pub struct Opened {
     pub lock: File,
     pub meta: StoreMeta,
     pub size: u64,
+    /// The position of the oldest record that is kept.
+    pub start: u64,
     pub edge: Edge,
     /// The size of the newest root written down.
     pub root_at: u64,
@@ -116,7 +118,8 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Opened, OpenError> {
     // The mark must stand in the file itself, not only in the log whose loss it tells.
     conn.query_row("PRAGMA wal_checkpoint(FULL)", [], |_| Ok(())).map_err(sql(path))?;
     keep_log(&conn, false).map_err(sql(path))?;
-    Ok(Opened { conn, lock, meta, size: state.size, edge: state.edge, root_at: state.root_at })
+    let check::Journal { size, start, edge, root_at, .. } = state;
+    Ok(Opened { conn, lock, meta, size, start, edge, root_at })
 }
 
 /// Tiles may hold more than the newest root says: what stands in them never changes.

@@ -13,10 +13,14 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0003_sink_cursors.sql"),
     include_str!("../../migrations/sqlite/0004_tiles.sql"),
     include_str!("../../migrations/sqlite/0005_revoked_tokens.sql"),
+    include_str!("../../migrations/sqlite/0006_pruned.sql"),
 ];
 
 /// The first schema that keeps the tree in tiles.
 pub const TILES: i64 = 4;
+
+/// The first schema whose journal need not begin at position 0.
+pub const PRUNED: i64 = 6;
 
 /// The schema this program writes (`PRAGMA user_version`).
 pub fn known() -> i64 {

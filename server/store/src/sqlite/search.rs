@@ -1,7 +1,7 @@
 //! Finding records by content: exact keys joined with the journal, newest first.
 
 use super::{error::unreadable, rows};
-use proto_types::{Position, Record};
+use proto_types::{Position, Record, Timestamp};
 use rusqlite::{Connection, OptionalExtension, ToSql, params_from_iter};
 use server_core::{
     journal,
@@ -93,26 +93,45 @@ fn build(filter: &Filter, low: u64, high: u64, max: u32) -> Query {
 ///
 /// Times rise with positions but for [`DISORDER`], so a halving search finds bounds that are safe, if a little wide.
 fn bounds(conn: &Connection, filter: &Filter, before: Option<Position>) -> rusqlite::Result<(u64, u64)> {
-    let size: u64 = conn.query_row("SELECT size FROM journal_head", [], |row| row.get(0))?;
+    let (start, size) = ends(conn)?;
     let high = before.map_or(size, |b| b.0.min(size));
-    let mut statement = conn.prepare_cached("SELECT time FROM journal WHERE position = ?1")?;
-    let mut halve = |passed: &dyn Fn(i64) -> bool| -> rusqlite::Result<(u64, u64)> {
-        let (mut low, mut end) = (0, high);
-        while low < end {
-            let middle = low + (end - low) / 2;
-            let time: Option<i64> = statement.query_row([rows::int(middle)], |row| row.get(0)).optional()?;
-            // A record that is missing tells nothing: the bound stays wide on that side.
-            if time.is_some_and(passed) { low = middle + 1 } else { end = middle }
-        }
-        Ok((low, end))
-    };
-    let low = match filter.from.map(|t| t.as_millis() - DISORDER) {
-        Some(from) => halve(&|time| time < from)?.0,
-        None => 0,
+    let low = match filter.from {
+        Some(from) => behind(conn, (start, high), &passed(from))?,
+        None => start,
     };
     let high = match filter.to.map(|t| t.as_millis() + DISORDER) {
-        Some(to) => halve(&|time| time <= to)?.1,
+        Some(to) => behind(conn, (start, high), &|time| time <= to)?,
         None => high,
     };
     Ok((low, high))
+}
+
+/// Where the records that are kept begin, and where they end.
+fn ends(conn: &Connection) -> rusqlite::Result<(u64, u64)> {
+    conn.query_row("SELECT start, size FROM journal_head", [], |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
+/// Whether a record written then leaves no later one that is older than `time`.
+fn passed(time: Timestamp) -> impl Fn(i64) -> bool {
+    let bound = time.as_millis() - DISORDER;
+    move |written| written < bound
+}
+
+/// The position behind the last record whose time `passed`, among those of which the earlier did when a later did.
+fn behind(conn: &Connection, among: (u64, u64), passed: &dyn Fn(i64) -> bool) -> rusqlite::Result<u64> {
+    let mut statement = conn.prepare_cached("SELECT time FROM journal WHERE position = ?1")?;
+    let (mut low, mut end) = among;
+    while low < end {
+        let middle = low + (end - low) / 2;
+        let time: Option<i64> = statement.query_row([rows::int(middle)], |row| row.get(0)).optional()?;
+        // A record that is missing tells nothing: it counts as one that did not pass.
+        if time.is_some_and(passed) { low = middle + 1 } else { end = middle }
+    }
+    Ok(low)
+}
+
+/// A position before which every record is older than `time`.
+pub fn older_than(conn: &Connection, time: Timestamp) -> Result<Position, ReadError> {
+    let found = ends(conn).and_then(|among| behind(conn, among, &passed(time)));
+    found.map(Position).map_err(unreadable)
 }

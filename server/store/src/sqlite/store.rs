@@ -8,20 +8,31 @@ use super::{
     open::{self, OpenOptions},
     outlets,
     pool::Pool,
-    proofs, search, snapshot,
+    proofs, pruned, search, snapshot,
     tree::Tree,
     write::Put,
     writer::{Chore, Job, Unit, Writer},
 };
-use proto_types::{Clock, CredentialName, Entropy, Fut, JoinToken, Lease, LeaseId, Position, Record, Task, TaskId};
+use proto_types::{
+    Clock, CredentialName, Entropy, Fut, JoinToken, Lease, LeaseId, Position, Record, Task, TaskId, Timestamp,
+};
 use server_core::{
-    journal::{self, SignedNote},
+    journal::{self, Frontier, SignedNote},
     ports::{
         Archive, AuthorityRow, Commit, CommitError, Durable, Feed, Filter, JournalSigner, Ledger, Outlets,
         Path as ProofPath, ReadError, Snapshot, Snapshots, StoreMeta, StoredRecord, TreeRoot,
     },
 };
-use std::{fs::File, path::Path, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    fs::File,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 /// Units that may wait; more make their senders wait.
@@ -51,7 +62,7 @@ impl SqliteStore {
     pub fn open(path: impl AsRef<Path>, options: OpenOptions) -> Result<Arc<Self>, OpenError> {
         let path = path.as_ref();
         let opened = open::open(path, &options)?;
-        let shared = Arc::new(Shared::new(opened.size, opened.meta.clock_high_water));
+        let shared = Arc::new(Shared::new(opened.start, opened.size, opened.meta.clock_high_water));
         let (jobs, queue) = mpsc::channel(QUEUE);
         let writer = Writer {
             conn: opened.conn,
@@ -149,6 +160,17 @@ impl SqliteStore {
         .await
     }
 
+    /// Deletes the rows of records that are no longer kept, a group's worth at a time: commits go on between.
+    pub async fn sweep(&self) -> Result<(), CommitError> {
+        let more = Arc::new(AtomicBool::new(true));
+        while more.load(Ordering::Acquire) {
+            let more = more.clone();
+            self.chore(Box::new(move |conn| pruned::sweep(conn).map(|left| more.store(left, Ordering::Release))))
+                .await?;
+        }
+        Ok(())
+    }
+
     /// What the store takes and what its volume has left, bytes.
     pub fn space(&self) -> std::io::Result<(u64, u64)> {
         let path = self.pool.path();
@@ -243,6 +265,12 @@ impl Archive for SqliteStore {
     }
     fn stored(&self, from: Position, max: u32) -> Fut<'_, Result<Vec<StoredRecord>, ReadError>> {
         Box::pin(self.pool.with(move |conn| archive::stored(conn, from, max)))
+    }
+    fn pruned(&self) -> Fut<'_, Result<Frontier, ReadError>> {
+        Box::pin(self.pool.with(pruned::tree))
+    }
+    fn older_than(&self, time: Timestamp) -> Fut<'_, Result<Position, ReadError>> {
+        Box::pin(self.pool.with(move |conn| search::older_than(conn, time)))
     }
     fn root(&self) -> Fut<'_, Result<Option<TreeRoot>, ReadError>> {
         Box::pin(self.pool.with(archive::newest_root))

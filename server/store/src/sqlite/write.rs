@@ -38,6 +38,7 @@ impl Put {
             | Write::DropPolicy(_)
             | Write::DropHold(_)
             | Write::Redact(_)
+            | Write::Prune(_)
             | Write::Fence { .. } => String::new(),
         };
         Ok(Self { write, body })
@@ -79,6 +80,16 @@ impl Put {
                 let sql = "DELETE FROM journal_private WHERE position = ?1 AND field = ?2";
                 run(sql, params![int(value.position.0), value.field.as_str()])?
             }
+            Write::Prune(before) => {
+                let sql = "UPDATE journal_head SET start = ?1
+                           WHERE start < ?1 AND ?1 <= (SELECT coalesce(max(size), 0) FROM journal_root)";
+                let moved = run(sql, params![int(before.0)])?;
+                if moved != 1 {
+                    let why = "the journal's start only rises, and not beyond its newest root";
+                    return Err(WriteError::Refused(Fault::Contradiction(why.into())));
+                }
+                moved
+            }
             Write::Fence { job, epoch, holder } => {
                 let sql = "INSERT INTO job VALUES(?1, ?2, ?3) ON CONFLICT(name) DO UPDATE
                            SET epoch = excluded.epoch, holder = excluded.holder WHERE excluded.epoch > job.epoch";
@@ -98,6 +109,13 @@ impl Put {
     pub fn redacts(&self) -> Option<PrivateValue> {
         match &self.write {
             Write::Redact(value) => Some(*value),
+            _ => None,
+        }
+    }
+    /// Before which position this lets every record go.
+    pub fn prunes(&self) -> Option<u64> {
+        match &self.write {
+            Write::Prune(before) => Some(before.0),
             _ => None,
         }
     }

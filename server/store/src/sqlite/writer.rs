@@ -234,10 +234,11 @@ impl Writer {
         self.size = group.size;
         self.high_water = group.high_water;
         let done = units.into_iter().zip(group.outcomes);
-        let (mut records, mut answers, mut redacted) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut records, mut answers, mut redacted, mut start) = (Vec::new(), Vec::new(), Vec::new(), None);
         for (unit, outcome) in done {
             let answer = outcome.map(|first| {
                 redacted.extend(unit.writes.iter().filter_map(Put::redacts));
+                start = start.max(unit.writes.iter().filter_map(Put::prunes).max());
                 let leaves = unit.records.iter().map(|(_, encoded)| encoded.leaf).collect();
                 records.extend(unit.records.into_iter().map(|(record, _)| record));
                 Durable::assertion(first, leaves)
@@ -247,6 +248,9 @@ impl Writer {
         self.shared.publish(records, self.size, self.high_water);
         if !redacted.is_empty() {
             self.shared.forget(&redacted);
+        }
+        if let Some(start) = start {
+            self.shared.begin_at(start);
         }
         for (reply, answer) in answers {
             // Who no longer waits has gone away; the unit is durable all the same.

@@ -5,6 +5,7 @@
 mod crash;
 mod law;
 mod opening;
+mod pruning;
 mod space;
 mod tampering;
 mod tree;
@@ -61,8 +62,9 @@ async fn verdict(store: &SqliteStore) -> Verdict {
 
 /// The same; `None` when rows cannot be read at all.
 async fn try_verdict(store: &SqliteStore) -> Option<Verdict> {
-    let mut verifier = Verifier::new(store.roots(0, 4096).await.ok()?);
-    let mut from = 0;
+    let pruned = store.pruned().await.ok()?;
+    let mut from = pruned.size();
+    let mut verifier = Verifier::behind(pruned, store.roots(0, 4096).await.ok()?);
     loop {
         let page = store.stored(Position(from), 100).await.ok()?;
         let Some(last) = page.last() else { break };

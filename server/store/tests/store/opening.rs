@@ -85,7 +85,7 @@ async fn an_older_schema_is_brought_up_to_date_and_keeps_what_it_held() {
     let store = open(&path);
     store.commit(note().put(Write::Task(task(1)))).await.unwrap();
     drop(store);
-    edit(&path, "DROP TABLE revoked_token; PRAGMA user_version = 4");
+    edit(&path, "ALTER TABLE journal_head DROP COLUMN start; DROP TABLE revoked_token; PRAGMA user_version = 4");
     let store = open(&path);
     let revoked = Write::RevokedToken { jti: "one".into(), expires_at: at(300) };
     store.commit(note().put(revoked)).await.unwrap();

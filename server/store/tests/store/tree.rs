@@ -136,7 +136,8 @@ async fn a_store_from_before_tiles_gets_them_when_it_is_opened() {
     drop(store);
     edit(
         &path,
-        "DROP TABLE journal_tile; DROP TABLE journal_note; DROP TABLE revoked_token; PRAGMA user_version = 3;
+        "DROP TABLE journal_tile; DROP TABLE journal_note; DROP TABLE revoked_token;
+         ALTER TABLE journal_head DROP COLUMN start; PRAGMA user_version = 3;
          CREATE TABLE journal_frontier(one INTEGER PRIMARY KEY, size INTEGER NOT NULL, peaks BLOB NOT NULL) STRICT",
     );
     drop(open(&path));

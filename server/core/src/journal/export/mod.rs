@@ -9,11 +9,13 @@ pub use verifier::{ExportError, ExportVerifier, Trust, Witness, verify_export};
 
 use crate::ports::{StoredRecord, TreeRoot};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use proto_tlog::{Hash, SignedNote};
+use proto_tlog::{Frontier, Hash, SignedNote};
 use proto_types::Position;
 use serde::{Deserialize, Serialize};
 
-const FORMAT: u64 = 1;
+/// The newest format there is, and the oldest that says all: a header says no more than it must.
+const FORMAT: u64 = 2;
+const OF_ALL: u64 = 1;
 
 /// What the first line of a selection says to those who read it.
 const SELECTION: &str = "this is a selection of records: completeness is not claimed; each line carries the path by which \
@@ -26,6 +28,8 @@ pub struct ExportHeader {
     pub root: TreeRoot,
     /// Some of the records only: a line each, with its path to the root.
     pub selection: bool,
+    /// Of a whole export: the tree over the records in front that are no longer kept.
+    pub pruned: Frontier,
     /// The root as the journal's key signed it.
     pub checkpoint: Option<SignedNote>,
     pub witnessed: Option<Witnessed>,
@@ -41,11 +45,16 @@ pub struct Witnessed {
 impl ExportHeader {
     /// Of every record.
     pub fn whole(store_id: impl Into<String>, root: TreeRoot) -> Self {
-        Self { store_id: store_id.into(), root, selection: false, checkpoint: None, witnessed: None }
+        let (store_id, pruned) = (store_id.into(), Frontier::new());
+        Self { store_id, root, selection: false, pruned, checkpoint: None, witnessed: None }
     }
     /// Of some records.
     pub fn selection(store_id: impl Into<String>, root: TreeRoot) -> Self {
         Self { selection: true, ..Self::whole(store_id, root) }
+    }
+    /// Of every record that is kept.
+    pub fn behind(self, pruned: Frontier) -> Self {
+        Self { pruned, ..self }
     }
     pub fn signed(self, checkpoint: SignedNote) -> Self {
         Self { checkpoint: Some(checkpoint), ..self }
@@ -67,11 +76,21 @@ struct HeaderLine {
     size: u64,
     root: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pruned: Option<PrunedLine>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     checkpoint: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     witnessed: Option<WitnessedLine>,
+}
+
+/// How many records are no longer kept, and the roots of the perfect subtrees over them, largest first.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PrunedLine {
+    before: u64,
+    peaks: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -111,13 +130,17 @@ fn hexes(hashes: &[Hash]) -> Vec<String> {
 
 /// The first line, without a line end.
 pub fn export_header(header: &ExportHeader) -> String {
-    let ExportHeader { store_id, root, selection, checkpoint, witnessed } = header;
+    let ExportHeader { store_id, root, selection, pruned, checkpoint, witnessed } = header;
+    let pruned = (!selection && pruned.size() > 0)
+        .then(|| PrunedLine { before: pruned.size(), peaks: pruned.peaks().chunks(32).map(hex::encode).collect() });
+    let format = if pruned.is_some() { FORMAT } else { OF_ALL };
     line_of(&HeaderLine {
-        errand_journal_export: (!selection).then_some(FORMAT),
-        errand_journal_selection: selection.then_some(FORMAT),
+        errand_journal_export: (!selection).then_some(format),
+        errand_journal_selection: selection.then_some(format),
         store_id: store_id.clone(),
         size: root.size,
         root: hex::encode(root.root),
+        pruned,
         note: selection.then(|| SELECTION.into()),
         checkpoint: checkpoint.as_ref().map(SignedNote::to_string),
         witnessed: witnessed
@@ -167,12 +190,22 @@ pub fn parse_line(line: &str) -> Result<(StoredRecord, Option<Vec<Hash>>), Strin
     Ok((record, line.path.as_deref().map(hashes).transpose()?))
 }
 
+fn tree_in_front(line: &PrunedLine) -> Result<Frontier, ExportError> {
+    let peaks = hashes(&line.peaks).map_err(ExportError::Header)?.concat();
+    let tree = Frontier::restore(line.before, &peaks).filter(|tree| tree.size() > 0);
+    tree.ok_or_else(|| ExportError::Header("names roots that are not those of so many records".into()))
+}
+
 fn parse_header(line: &str) -> Result<ExportHeader, ExportError> {
     let line: HeaderLine =
         serde_json::from_str(line).map_err(|e| ExportError::Header(format!("cannot be read: {e}")))?;
     let selection = match (line.errand_journal_export, line.errand_journal_selection) {
-        (Some(FORMAT), None) => false,
-        (None, Some(FORMAT)) => true,
+        (Some(OF_ALL), None) if line.pruned.is_none() => false,
+        (Some(FORMAT), None) if line.pruned.is_some() => false,
+        (None, Some(OF_ALL)) if line.pruned.is_none() => true,
+        (Some(OF_ALL | FORMAT), None) | (None, Some(OF_ALL)) => {
+            return Err(ExportError::Header("says one format and has another".into()));
+        }
         (Some(other), None) | (None, Some(other)) => return Err(ExportError::Format(other)),
         _ => return Err(ExportError::Header("does not say what it is".into())),
     };
@@ -181,10 +214,15 @@ fn parse_header(line: &str) -> Result<ExportHeader, ExportError> {
         let consistency = hashes(&line.consistency).map_err(ExportError::Header)?;
         Ok(Witnessed { checkpoint: note(&line.checkpoint)?, consistency })
     };
+    let pruned = line.pruned.as_ref().map(tree_in_front).transpose()?.unwrap_or_default();
+    if pruned.size() > line.size {
+        return Err(ExportError::Header("says that more records are gone than there were".into()));
+    }
     Ok(ExportHeader {
         store_id: line.store_id,
         root: TreeRoot { size: line.size, root: hash(&line.root).map_err(ExportError::Header)? },
         selection,
+        pruned,
         checkpoint: line.checkpoint.as_ref().map(note).transpose()?,
         witnessed: line.witnessed.as_ref().map(witnessed).transpose()?,
     })

@@ -3,9 +3,12 @@
 use super::super::{ExportHeader, Witnessed, export_header, export_line};
 use super::*;
 use crate::{
-    journal::canonical::{
-        encode,
-        tests::{Counting, full},
+    journal::{
+        canonical::{
+            encode,
+            tests::{Counting, full},
+        },
+        pruning,
     },
     ports::StoredRecord,
 };
@@ -253,11 +256,62 @@ fn a_witness_vouches_for_the_newest_checkpoint_or_for_one_that_it_continues() {
     assert!(matches!(begin(&unsigned), Err(ExportError::Checkpoint(NoteError::Unsigned(_)))));
 }
 
+/// A journal of 12 whose record 9 says that those before 5 are no longer kept, from position `start` on.
+fn pruned(start: usize) -> (Vec<StoredRecord>, Vec<String>) {
+    let mut good = records(0, 12);
+    let said = pruning(Position(5), std::time::Duration::from_secs(60), full().time);
+    let one = encode(&said, &Counting::default()).unwrap();
+    good[9] = StoredRecord { position: Position(9), leaf: one.leaf, body: one.body, private: one.private };
+    let mut front = Frontier::new();
+    good[..start].iter().for_each(|r| front.append(r.leaf));
+    let header = export_header(&header(&good).behind(front));
+    let lines = std::iter::once(header).chain(good[start..].iter().map(|r| export_line(r, None))).collect();
+    (good, lines)
+}
+
+#[test]
+fn an_export_without_its_oldest_records_is_good_when_one_of_the_others_says_so() {
+    for start in [0, 3, 5] {
+        let (_, lines) = pruned(start);
+        assert!(matches!(verify_export(&lines, &trust()), Ok(Verdict::Ok { size: 12, .. })), "{start}");
+        assert_eq!(lines[0].contains("\"errand_journal_export\":2"), start > 0);
+    }
+    assert_eq!(bad_at(&pruned(6).1), 5, "one more is gone than was said");
+    let (_, mut lines) = pruned(5);
+    lines.remove(1);
+    assert_eq!(bad_at(&lines), 5);
+    let header = |change: &dyn Fn(&str) -> String| {
+        let (_, lines) = pruned(5);
+        ExportVerifier::new(&change(&lines[0]), &trust()).map(drop)
+    };
+    let said = |result| matches!(result, Err(ExportError::Header(_)));
+    assert_eq!(header(&str::to_string), Ok(()));
+    assert!(said(header(&|l| l.replace("export\":2", "export\":1"))), "a format of its own");
+    assert!(said(header(&|l| l.replace("\"before\":5", "\"before\":7"))), "other roots than of so many");
+    assert!(said(header(&|l| l.replace("\"before\":5", "\"before\":17"))), "more than there were");
+}
+
+#[test]
+fn that_a_checkpoint_over_what_is_gone_is_continued_takes_a_proof() {
+    let (good, lines) = pruned(5);
+    let seen = |n: usize| Signer::log().sign(root(&good[..n])).claims().unwrap();
+    let of = |n: usize| verify_export(&lines, &Trust { seen: vec![seen(n)], ..trust() });
+    assert!(matches!(of(5), Ok(Verdict::Ok { .. })));
+    assert_eq!(of(4), Err(ExportError::Pruned { start: 5, seen: 4 }));
+    let path = |n| prove_consistency(n, 12, leaves(&good).as_slice()).unwrap().unwrap();
+    let verifier = ExportVerifier::new(&lines[0], &trust()).unwrap();
+    assert_eq!(verifier.continues(&seen(4), &path(4)), Ok(()));
+    assert_eq!(verifier.continues(&seen(4), &path(3)), Err(ExportError::Forked));
+    let fork = Signer::log().sign(root(&records(50, 4))).claims().unwrap();
+    assert_eq!(verifier.continues(&fork, &path(4)), Err(ExportError::Forked));
+}
+
 #[test]
 fn no_byte_of_an_export_can_be_flipped_unnoticed() {
     let good = records(0, 5);
     for (lines, ok) in [
         (whole(&good), Verdict::Ok { size: 5, root: root(&good).root }),
+        (pruned(5).1, Verdict::Ok { size: 12, root: root(&pruned(5).0).root }),
         (selection(&good, &[1, 3]), Verdict::Included { records: 2, size: 5, root: root(&good).root }),
     ] {
         let text = lines.join("\n");
@@ -284,7 +338,7 @@ fn what_is_no_export_is_said_to_be_none() {
     assert!(matches!(verify_export([""; 0], &none), Err(ExportError::Header(_))));
     assert!(matches!(verify_export(["{}"], &none), Err(ExportError::Header(_))));
     let first = whole(&records(0, 1)).remove(0);
-    let newer = first.replace("\"errand_journal_export\":1", "\"errand_journal_export\":2");
-    assert_eq!(verify_export([newer], &none), Err(ExportError::Format(2)));
+    let newer = first.replace("\"errand_journal_export\":1", "\"errand_journal_export\":3");
+    assert_eq!(verify_export([newer], &none), Err(ExportError::Format(3)));
     assert!(verify_export(whole(&records(0, 1)), &none).is_ok());
 }

@@ -7,7 +7,7 @@ use super::{ExportHeader, parse_header, parse_line};
 use crate::{
     journal::{
         threads,
-        verify::{Verdict, Verifier, check},
+        verify::{Verdict, Verifier, check, examine},
     },
     ports::TreeRoot,
 };
@@ -38,6 +38,11 @@ pub enum ExportError {
     Older { size: u64, seen: u64 },
     #[error("the older checkpoint is of `{0}`, another journal")]
     OtherJournal(String),
+    #[error(
+        "the export begins at position {start}, and the older checkpoint is over {seen} records that are no longer kept: a \
+         running server proves that its journal continues it"
+    )]
+    Pruned { start: u64, seen: u64 },
     #[error("a selection does not prove how it continues an older checkpoint; export the whole journal for that")]
     SelectionSince,
 }
@@ -95,7 +100,7 @@ impl ExportVerifier {
         let records = if header.selection {
             Records::Selection(Selected { root: header.root, count: 0, next: 0, found: None })
         } else {
-            Records::Whole(Verifier::new(roots))
+            Records::Whole(Verifier::behind(header.pruned.clone(), roots))
         };
         Ok(Self { header, witness, records })
     }
@@ -108,6 +113,21 @@ impl ExportVerifier {
         self.witness.as_ref()
     }
 
+    /// Whether the export continues a checkpoint over records of which some are no longer kept: `path` is the proof
+    /// (RFC 6962 section 2.1.2) that a server gave for it.
+    pub fn continues(&self, seen: &Checkpoint, path: &[Hash]) -> Result<(), ExportError> {
+        let root = match continued(&self.header, seen) {
+            Ok(root) => root,
+            Err(ExportError::Pruned { .. }) => root_of(seen),
+            Err(other) => return Err(other),
+        };
+        let TreeRoot { size, root: newest } = self.header.root;
+        match verify_consistency(root.size, &root.root, size, &newest, path) {
+            true => Ok(()),
+            false => Err(ExportError::Forked),
+        }
+    }
+
     /// Takes the next lines, without their ends. `false` when something bad was found: more lines change nothing.
     pub fn lines<S: AsRef<str> + Sync>(&mut self, lines: &[S]) -> bool {
         match &mut self.records {
@@ -115,7 +135,7 @@ impl ExportVerifier {
                 let limit = self.header.root.size;
                 let read = threads::each(lines, |line| {
                     let (record, _) = parse_line(line.as_ref())?;
-                    Ok((record.position, record.leaf, check(&record)))
+                    Ok((record.position, record.leaf, examine(&record)))
                 });
                 read.into_iter().all(|read| whole(verifier, limit, read))
             }
@@ -136,11 +156,11 @@ impl ExportVerifier {
     }
 }
 
-/// A line as it was read, with what is wrong with its record by itself.
-type Read = Result<(Position, Hash, Result<(), String>), String>;
+/// A line as it was read, with what its record says, or what is wrong with it by itself.
+type Read<T> = Result<(Position, Hash, Result<T, String>), String>;
 
 /// A line behind the header's root is bad: nothing vouches for it.
-fn whole(verifier: &mut Verifier, limit: u64, read: Read) -> bool {
+fn whole(verifier: &mut Verifier, limit: u64, read: Read<Option<Position>>) -> bool {
     if verifier.size() >= limit {
         verifier.refuse(format!("it stands behind the {limit} records the header vouches for"));
         return false;
@@ -164,7 +184,7 @@ struct Selected {
     found: Option<Verdict>,
 }
 
-fn included(line: &str, root: TreeRoot) -> Read {
+fn included(line: &str, root: TreeRoot) -> Read<()> {
     let (record, path) = parse_line(line)?;
     let proven = || {
         check(&record)?;
@@ -178,7 +198,7 @@ fn included(line: &str, root: TreeRoot) -> Read {
 }
 
 impl Selected {
-    fn take(&mut self, read: Read) -> bool {
+    fn take(&mut self, read: Read<()>) -> bool {
         if self.found.is_some() {
             return false;
         }
@@ -264,7 +284,10 @@ fn continued(header: &ExportHeader, seen: &Checkpoint) -> Result<TreeRoot, Expor
     if header.selection && root_of(seen) != header.root {
         return Err(if seen.size == size { ExportError::Forked } else { ExportError::SelectionSince });
     }
-    Ok(root_of(seen))
+    match header.pruned.size() {
+        start if seen.size < start => Err(ExportError::Pruned { start, seen: seen.size }),
+        _ => Ok(root_of(seen)),
+    }
 }
 
 /// Verifies a whole file. Empty lines at the end are nothing.

@@ -116,6 +116,7 @@ const EVENTS: &[Line] = &[
     ("hold.created", Entity, is::CREATE, Medium, Outcome),
     ("hold.released", Entity, is::DELETE, Medium, Outcome),
     ("journal.redacted", Entity, is::DELETE, Medium, Outcome),
+    ("journal.pruned", Entity, is::DELETE, Low, Outcome),
     ("bundle.changed", Entity, is::UPDATE, Low, Outcome),
     ("access.denied", Api, is::OTHER, Medium, Failure),
 ];

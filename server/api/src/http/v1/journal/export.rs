@@ -1,6 +1,6 @@
 //! `/v1/journal/export`: the journal up to a checkpoint signed now, oldest record first.
 //!
-//! A whole export is the stored bytes, verified by the reader. One with a filter proves each of its records by itself and
+//! A whole export is the stored bytes of all that is kept, verified by the reader. One with a filter proves each of its records by itself and
 //! says in its first line that it is a selection. The formats of others have no first line, and prove nothing.
 
 use super::{
@@ -25,20 +25,23 @@ use std::{io, sync::Arc};
 
 pub(super) async fn export(State(api): State<Api>, Params(asked): Params<Export>) -> Result<Response, Problem> {
     let (format, filter) = (asked.format()?, asked.filter()?);
+    let archive = api.service.ports().archive.clone();
+    // Before the root: the record that says what went is then under it.
+    let pruned = archive.pruned().await?;
     let note = checkpoint::newest(&api).await?;
     let damaged = |e| Problem(ServiceError::Unavailable(format!("the newest checkpoint cannot be read: {e}")));
     let claims = note.claims().map_err(damaged)?;
     let root = TreeRoot { size: claims.size, root: claims.root };
-    let archive = api.service.ports().archive.clone();
     let form = Form { format, filter, store_id: api.service.meta().store_id.clone(), archive, size: root.size };
-    let header = ExportHeader::whole(&form.store_id, root).signed(note).witnessed(form.witnessed().await?);
+    let (begin, header) = (pruned.size(), ExportHeader::whole(&form.store_id, root).behind(pruned).signed(note));
+    let header = header.witnessed(form.witnessed().await?);
     let (first, content) = (form.first(header), form.content_type());
-    let lines = stream::try_unfold((form, 0u64, first), move |(form, mut at, first)| async move {
+    let lines = stream::try_unfold((form, begin, first), move |(form, mut at, first)| async move {
         if let Some(first) = first {
             return Ok::<_, io::Error>(Some((first, (form, at, None))));
         }
         loop {
-            let left = u32::try_from(form.size - at).unwrap_or(BATCH).min(BATCH);
+            let left = u32::try_from(form.size.saturating_sub(at)).unwrap_or(BATCH).min(BATCH);
             if left == 0 {
                 return Ok(None);
             }

@@ -62,11 +62,13 @@ async fn show(State(api): State<Api>, Path(text): Path<String>) -> Result<Json<V
         .ok_or_else(|| Problem(ServiceError::NotFound { what: "record", id: at.0.to_string() }))
 }
 
+/// `{size, root, start}`: the newest root written down, and the position of the oldest record that is kept.
 async fn root(State(api): State<Api>) -> Result<Json<Value>, Problem> {
-    let root = api.service.ports().archive.root().await?;
-    Ok(Json(match root {
-        Some(r) => json!({ "size": r.size, "root": hex::encode(r.root) }),
-        None => json!({ "size": 0, "root": null }),
+    let archive = &api.service.ports().archive;
+    let start = archive.pruned().await?.size();
+    Ok(Json(match archive.root().await? {
+        Some(r) => json!({ "size": r.size, "root": hex::encode(r.root), "start": start }),
+        None => json!({ "size": 0, "root": null, "start": start }),
     }))
 }
 
@@ -80,7 +82,9 @@ struct Tail {
 }
 
 /// Records as JSON lines from a position on; with `follow`, then every new one until the caller hangs up.
-async fn tail(State(api): State<Api>, Params(tail): Params<Tail>) -> Response {
+async fn tail(State(api): State<Api>, Params(tail): Params<Tail>) -> Result<Response, Problem> {
+    // What can be refused is, while there is still a status to say it with.
+    api.service.ports().feed.from(Position(tail.from), 1).await?;
     let size = api.service.ports().feed.size();
     let lines = stream::try_unfold((api, size, tail.from), move |(api, mut size, at)| async move {
         loop {
@@ -95,7 +99,7 @@ async fn tail(State(api): State<Api>, Params(tail): Params<Tail>) -> Response {
             }
         }
     });
-    ndjson(Body::from_stream(lines))
+    Ok(ndjson(Body::from_stream(lines)))
 }
 
 fn ndjson(body: Body) -> Response {
