@@ -312,9 +312,3 @@ pub fn path_guards<T: Borrow<Task>>(
 fn guard_of(task: &Task) -> Result<Guard, PathError> {
     if task.is_live() { Ok(Guard::TaskLive(task.id, task.epoch)) } else { Err(PathError::NotLive(task.id)) }
 }
-
-/// Tasks whose deadline has passed and which are not over: end them with [`EndReason::Deadline`].
-pub fn due_deadlines<T: Borrow<Task>>(tasks: &[T], now: Timestamp) -> Vec<TaskId> {
-    let due = |t: &&Task| !is_over(t.state) && t.ends_at <= now;
-    tasks.iter().map(Borrow::borrow).filter(due).map(|t| t.id).collect()
-}

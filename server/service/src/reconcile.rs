@@ -3,7 +3,7 @@
 //! Revocations run side by side, at most [`PER_TARGET`] in one target, so that one that is down holds up nobody else.
 //! What fails is due again later; what succeeds is a record. Scans find names that no lease accounts for.
 
-use crate::{Service, ServiceError};
+use crate::{Service, ServiceError, tasks::Looked};
 use proto_types::{
     CredentialName, Handle, Lease, LeaseId, LeaseState, Record, Revocability, RoleName, TaskId, Timestamp,
 };
@@ -76,7 +76,7 @@ impl Service {
     /// Ends what is due until `stop`.
     pub async fn reconcile(&self, stop: CancellationToken) {
         self.recover().await;
-        let mut pruned = 0;
+        let (mut pruned, mut looked) = (0, Looked::default());
         loop {
             // By a clock that leapt everything would be over: nothing is, until it is right again.
             if let Some(Doubt::Ahead { .. }) = self.clock_in_doubt() {
@@ -86,6 +86,7 @@ impl Service {
                 }
             }
             self.end_overdue().await;
+            self.end_adrift(&mut looked).await;
             let now = self.now();
             if now.as_secs() != pruned {
                 pruned = now.as_secs();

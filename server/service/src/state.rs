@@ -35,6 +35,9 @@ pub struct State {
     /// Tasks that have not ended.
     pub tasks: HashMap<TaskId, Arc<Task>>,
     children: HashMap<TaskId, BTreeSet<TaskId>>,
+    deadlines: BTreeSet<(Timestamp, TaskId)>,
+    /// Rises when something went that a task may stand on (a node, an entry, its parent), or a hold came.
+    pub(crate) shaken: u64,
     /// Serials of task SVIDs, lowercase hex: accepted while the task lives.
     pub serials: HashMap<String, TaskId>,
     task_serials: HashMap<TaskId, Vec<String>>,
@@ -133,6 +136,7 @@ impl State {
             }
             "hold" => {
                 let hold = server_core::hold::from_record(record)?;
+                self.shaken += 1;
                 if verb == "released" {
                     self.holds.remove(hold.id);
                 } else {
@@ -161,6 +165,7 @@ impl State {
         if verb == "deleted" {
             let id = EntryId::new(record.detail.get("deleted")?.as_str()?).ok()?;
             let before = self.entries.remove(&id)?;
+            self.shaken += 1;
             return Some(Change::Entry { before: Some(before), after: None });
         }
         let entry: Entry = whole(record, "entry")?;
@@ -180,16 +185,22 @@ impl State {
             self.nodes.insert(id.clone(), Arc::new(node));
             id
         };
-        Some(Change::Node { id, gone: matches!(verb, "evicted" | "banned") })
+        let gone = matches!(verb, "evicted" | "banned");
+        self.shaken += u64::from(gone);
+        Some(Change::Node { id, gone })
     }
 
     fn put_task(&mut self, task: Task) {
+        if let Some(before) = self.tasks.get(&task.id) {
+            self.deadlines.remove(&(before.ends_at, before.id));
+        }
         if server_core::task::is_over(task.state) {
             self.tasks.remove(&task.id);
             if let Some(set) = task.parent.and_then(|p| self.children.get_mut(&p)) {
                 set.remove(&task.id);
             }
-            self.children.remove(&task.id);
+            let below = self.children.remove(&task.id).unwrap_or_default();
+            self.shaken += u64::from(!below.is_empty());
             for serial in self.task_serials.remove(&task.id).unwrap_or_default() {
                 self.serials.remove(&serial);
             }
@@ -201,7 +212,13 @@ impl State {
         if let Some(parent) = task.parent {
             self.children.entry(parent).or_default().insert(task.id);
         }
+        self.deadlines.insert((task.ends_at, task.id));
         self.tasks.insert(task.id, Arc::new(task));
+    }
+
+    /// Live tasks whose deadline has passed, the longest overdue first.
+    pub fn past_deadline(&self, now: Timestamp) -> Vec<TaskId> {
+        self.deadlines.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect()
     }
 
     fn put_serial(&mut self, task: TaskId, serial: String) {
@@ -311,4 +328,62 @@ fn whole<T: serde::de::DeserializeOwned>(record: &Record, field: &str) -> Option
         tracing::error!(kind = record.kind, %error, "a journal record cannot be followed");
     }
     value.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto_types::hold::Scope;
+    use serde_json::json;
+    use server_core::ports::Snapshot;
+    use std::time::Duration;
+    use testkit::ledger_law::nouns::{at, ended, entry, hold, node, record, task};
+
+    fn build() -> TargetBuilder {
+        Arc::new(|_| Err(Vec::new()))
+    }
+
+    /// Two tasks, the second below the first, with entry and node.
+    fn state() -> State {
+        let below = Task { parent: Some(task(1).id), ends_at: at(60), ..task(2) };
+        let (entries, nodes, tasks) = (vec![entry(1, 1)], vec![node(1)], vec![task(1), below]);
+        State::from_snapshot(Snapshot { entries, nodes, tasks, ..Snapshot::default() }, &build())
+    }
+
+    fn follow(state: &mut State, record: &Record) {
+        state.apply(record, &build());
+    }
+
+    #[test]
+    fn a_deadline_is_passed_at_its_moment_and_not_before_and_moves_with_its_task() {
+        let mut state = state();
+        let before = |state: &State, t: Timestamp| state.past_deadline(t.minus(Duration::from_millis(1)));
+        assert_eq!((before(&state, at(60)), state.past_deadline(at(60))), (vec![], vec![task(2).id]));
+        assert_eq!(state.past_deadline(at(3600)), [task(2).id, task(1).id], "the longest overdue first");
+        state.put_task(Task { ends_at: at(90), ..task(2) });
+        assert_eq!((state.past_deadline(at(60)), state.past_deadline(at(90))), (vec![], vec![task(2).id]));
+        state.put_task(ended(Task { ends_at: at(90), ..task(2) }));
+        assert_eq!(state.past_deadline(at(3600)), [task(1).id]);
+    }
+
+    #[test]
+    fn whatever_takes_something_from_under_a_task_is_a_reason_to_look() {
+        let over = |task: &Task| server_core::task::record("ended", task, at(1), None);
+        let deleted = record("entry.deleted").detail(json!({ "deleted": entry(1, 1).id }));
+        let banned = record("node.banned").detail(json!({ "node": Node { banned: true, ..node(1) } }));
+        let evicted = record("node.evicted").node(node(1).id.to_string());
+        let held = server_core::hold::record("created", &hold(1, Scope::All), None, at(1));
+        for shakes in [&deleted, &banned, &evicted, &held, &over(&ended(task(1)))] {
+            let mut state = state();
+            follow(&mut state, shakes);
+            assert_eq!(state.shaken, 1, "{}", shakes.kind);
+        }
+        let leaf = ended(Task { parent: Some(task(1).id), ..task(2) });
+        let updated = record("node.updated").detail(json!({ "node": node(1) }));
+        for does_not in [&over(&leaf), &updated, &record("decision.made")] {
+            let mut state = state();
+            follow(&mut state, does_not);
+            assert_eq!(state.shaken, 0, "{}", does_not.kind);
+        }
+    }
 }

@@ -256,19 +256,36 @@ impl Service {
         }
     }
 
-    /// Ends every task whose deadline has passed, and every one that has lost what it stands on: its node, its entry or
-    /// its parent, or was put on hold. What could not be ended when that happened is ended here.
+    /// Ends every task whose deadline has passed.
     pub(crate) async fn end_overdue(&self) {
-        let now = self.now();
-        let tasks: Vec<Arc<Task>> = self.read(|s| s.tasks.values().cloned().collect());
-        for id in task::due_deadlines(&tasks, now) {
+        for id in self.read(|s| s.past_deadline(self.now())) {
             self.end_quietly(id, EndReason::Deadline).await;
         }
-        let adrift: Vec<_> = self.read(|s| tasks.iter().filter_map(|t| Some((t.id, adrift(s, t)?))).collect());
+    }
+
+    /// Ends every task that has lost what it stands on: its node, its entry or its parent, or was put on hold. What could not
+    /// be ended when that happened is ended here. All tasks are looked at, so only when there is reason to: something
+    /// went since the last look found none, and every minute all the same.
+    pub(crate) async fn end_adrift(&self, looked: &mut Looked) {
+        let now = Looked { shaken: self.read(|s| s.shaken), minute: self.now().as_secs() / 60 };
+        if *looked == now {
+            return;
+        }
+        let adrift: Vec<_> = self.read(|s| s.tasks.values().filter_map(|t| Some((t.id, adrift(s, t)?))).collect());
+        if adrift.is_empty() {
+            *looked = now;
+        }
         for (id, reason) in adrift {
             self.end_quietly(id, reason).await;
         }
     }
+}
+
+/// When all tasks were last looked at and none was adrift.
+#[derive(Default, PartialEq, Eq)]
+pub(crate) struct Looked {
+    shaken: u64,
+    minute: i64,
 }
 
 /// What a start wants, as holds see it.
@@ -302,9 +319,6 @@ pub(crate) fn decision_note(decision: &Decision) -> DecisionNote {
 
 /// Why a task that lives must not: what it stands on is gone, or somebody stopped it.
 fn adrift(state: &State, task: &Task) -> Option<EndReason> {
-    if !state.tasks.contains_key(&task.id) {
-        return None;
-    }
     if state.nodes.get(&task.node).is_none_or(|n| n.banned) {
         return Some(EndReason::NodeBanned);
     }

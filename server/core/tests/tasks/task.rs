@@ -6,8 +6,8 @@ use proto_types::{EndReason, Epoch, Task, TaskState, Timestamp, id::parse_spiffe
 use server_core::{
     ports::Guard,
     task::{
-        MAX_DEPTH, PathError, Ruling, StartError, StartRequest, check, descendants, due_deadlines, end, end_tree,
-        from_record, intent, path_guards, record, start,
+        MAX_DEPTH, PathError, Ruling, StartError, StartRequest, check, descendants, end, end_tree, from_record, intent,
+        path_guards, record, start,
     },
 };
 use std::time::Duration;
@@ -144,15 +144,6 @@ fn what_is_below_ends_with_its_parent() {
     let again = end(&ended[0], EndReason::Deadline, NOW).unwrap_err();
     assert_eq!(again.reason, Some(EndReason::Revoked));
     assert_eq!(end_tree(&all, right.id, EndReason::Revoked, NOW).unwrap_err().reason, Some(EndReason::Completed));
-}
-
-#[test]
-fn a_deadline_is_due_at_its_moment_and_not_before() {
-    let open = task(1, &[], None);
-    let over = end(&task(2, &[], None), EndReason::Completed, NOW).unwrap();
-    let all = [open.clone(), over];
-    assert!(due_deadlines(&all, open.ends_at.minus(Duration::from_millis(1))).is_empty());
-    assert_eq!(due_deadlines(&all, open.ends_at), [open.id]);
 }
 
 #[test]
