@@ -3,8 +3,10 @@
 //! `ERRAND_SEED=n` runs one seed only, the one that a failure printed.
 
 mod clock;
+mod descriptors;
 mod disk;
 mod down;
+mod drain;
 mod hang;
 mod hold;
 mod kill;
@@ -17,3 +19,4 @@ mod race;
 mod scan;
 mod signed;
 mod steps;
+mod stop;
