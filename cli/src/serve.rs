@@ -186,15 +186,30 @@ pub fn agent(command: AgentCommand, _output: Output) -> Result<i32> {
                 let mut signals = Signals::install()?;
                 let agent =
                     Agent::start(config, Ports::system()).await.map_err(|e| CliError::failed(e).at("the agent"))?;
-                agent.ready().await.map_err(|e| CliError::failed(e).at("the agent"))?;
-                eprintln!("ready");
-                while signals.next().await != Signal::Stop {
-                    tracing::info!("the agent reads its configuration at start only; restart it");
+                tokio::select! {
+                    // Its server may be away for long: it can be told to stop before it was ready.
+                    failed = until_lost(&agent) => return Err(failed),
+                    () = told_to_stop(&mut signals) => {}
                 }
                 finish(agent.stop(), &mut signals).await?;
                 Ok(crate::DONE)
             })
         }
+    }
+}
+
+/// Says when the agent is ready; completes only when it will never be.
+async fn until_lost(agent: &agent_daemon::Running) -> CliError {
+    match agent.ready().await {
+        Ok(()) => eprintln!("ready"),
+        Err(why) => return CliError::failed(why).at("the agent"),
+    }
+    std::future::pending().await
+}
+
+async fn told_to_stop(signals: &mut Signals) {
+    while signals.next().await != Signal::Stop {
+        tracing::info!("the agent reads its configuration at start only; restart it");
     }
 }
 

@@ -6,8 +6,12 @@ use crate::{
 };
 use futures_util::future::try_join_all;
 use proto_types::{Clock as _, SystemClock};
-use std::{fs, time::Duration};
-use testkit::{poll, postgres::PostgresFixture};
+use std::time::Duration;
+use testkit::{
+    poll,
+    postgres::PostgresFixture,
+    process::{computed, descriptors, limit},
+};
 use tests_crash::{
     client::{Agent, admin, get, is_ready},
     world::{ROLES, World},
@@ -18,20 +22,7 @@ const ROOM: u64 = 16;
 /// Long enough for a loop that does not wait.
 const A_WHILE: Duration = Duration::from_millis(1500);
 /// Between two attempts of one listener, at least.
-const PAUSE_MS: i64 = 50;
-
-fn descriptors(pid: i32) -> u64 {
-    fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count() as u64
-}
-
-/// Milliseconds that the process has computed so far.
-fn computed(pid: i32) -> i64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
-    let fields = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ')).expect("a name in brackets");
-    let ticks: i64 = fields.skip(11).take(2).map(|n| n.parse::<i64>().expect("a number")).sum();
-    let a_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().expect("ticks have a length");
-    1000 * ticks / a_second
-}
+const PAUSE_MS: u64 = 50;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_without_descriptors_waits_for_some_and_then_answers_whoever_waited() {
@@ -45,11 +36,11 @@ async fn a_server_without_descriptors_waits_for_some_and_then_answers_whoever_wa
     let task = node.start("look at an order").await.expect("the task starts");
 
     let most = descriptors(server.pid()) + ROOM;
-    server.limit("nofile", most).await;
+    limit(server.pid(), "nofile", most);
     let mut idle = Vec::new();
     let failed = |at: &str| {
         let said = format!("at=\"{at}\"");
-        world.log().lines().filter(|l| l.contains("could not be accepted") && l.contains(&said)).count() as i64
+        world.log().lines().filter(|l| l.contains("could not be accepted") && l.contains(&said)).count() as u64
     };
     let public = hello.public.to_string();
     poll::until("no descriptor is left", REACTS, || {
@@ -75,10 +66,10 @@ async fn a_server_without_descriptors_waits_for_some_and_then_answers_whoever_wa
     let watching = async {
         poll::until("each listener found that out", REACTS, async || everywhere.iter().all(|at| failed(at) > 0)).await;
         let (before, cpu) = (SystemClock.now(), computed(server.pid()));
-        let tries: Vec<i64> = everywhere.iter().map(|at| failed(at)).collect();
+        let tries: Vec<u64> = everywhere.iter().map(|at| failed(at)).collect();
         SystemClock.sleep(A_WHILE).await;
-        let tries: Vec<i64> = everywhere.iter().zip(tries).map(|(at, before)| failed(at) - before).collect();
-        let (cpu, passed) = (computed(server.pid()) - cpu, SystemClock.now().since(before).as_millis() as i64);
+        let tries: Vec<u64> = everywhere.iter().zip(tries).map(|(at, before)| failed(at) - before).collect();
+        let (cpu, passed) = (computed(server.pid()) - cpu, SystemClock.now().since(before).as_millis() as u64);
         assert!(tries.iter().all(|n| *n <= passed / PAUSE_MS + 2), "{tries:?} attempts within {passed} ms");
         assert!(cpu < passed / 2, "{cpu} of {passed} ms computed");
         // Who is connected is served meanwhile.

@@ -12,6 +12,7 @@ mod hold;
 mod kill;
 mod load;
 mod local;
+mod memory;
 mod panic;
 mod planted;
 mod process;

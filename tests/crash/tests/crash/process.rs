@@ -76,14 +76,6 @@ impl Server {
     pub fn signal(&self, signal: Signal) {
         nix::sys::signal::kill(Pid::from_raw(self.pid()), signal).expect("it can be signalled");
     }
-    /// Sets a soft limit of the running process: `nofile`, `data`.
-    pub async fn limit(&self, what: &str, most: u64) {
-        let (pid, limit) = (self.pid().to_string(), format!("--{what}={most}:"));
-        let set =
-            Command::new("prlimit").args(["--pid", &pid, &limit]).status().await.expect("prlimit of util-linux runs");
-        assert!(set.success(), "{limit}");
-    }
-
     /// SIGKILL.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("it can be killed");
