@@ -75,9 +75,13 @@ async fn run(args: DevArgs) -> Result<i32> {
             why = server.store_fails() => break Some(why),
         }
     };
-    agent.stop().await;
-    server.stop().await;
+    let stopping = async {
+        agent.stop().await;
+        server.stop().await;
+    };
+    let stopped = serve::finish(stopping, &mut signals).await;
     layout.leave();
+    stopped?;
     match failed {
         Some(why) => Err(CliError::failed(why).at("the store").hint(serve::STORE_FAILED)),
         None => Ok(crate::DONE),

@@ -7,7 +7,7 @@ use crate::{
 };
 use agent_daemon::{Agent, AgentConfig, Ports};
 use proto_types::{OsEntropy, SystemClock};
-use server_daemon::{Machine, Server, ServerConfig};
+use server_daemon::{Machine, Running, Server, ServerConfig};
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -107,21 +107,27 @@ pub(crate) const STORE_FAILED: &str = "what was acknowledged is on disk; look at
 
 async fn run_server(path: PathBuf, config: ServerConfig) -> Result<i32> {
     logs("info");
-    let mut signals = Signals::install()?;
+    let signals = Signals::install()?;
     let machine = Machine { clock: Arc::new(SystemClock), entropy: Arc::new(OsEntropy) };
     let server = Server::start(config, machine).await.map_err(|e| start_failed(&e))?;
     eprintln!("ready at {}", server.addresses.issuer);
+    until_told(server, &path, signals).await
+}
+
+/// Serves until it is told to stop, finishes what is under way then, and answers the exit status. SIGHUP reads the
+/// configuration at `path` again.
+pub async fn until_told(server: Running, path: &Path, mut signals: Signals) -> Result<i32> {
     loop {
         let signal = tokio::select! {
             signal = signals.next() => signal,
             why = server.store_fails() => {
-                server.stop().await;
+                finish(server.stop(), &mut signals).await?;
                 return Err(CliError::failed(why).at("the store").hint(STORE_FAILED));
             }
         };
         match signal {
             Signal::Stop => break,
-            Signal::Reload => match ServerConfig::load(&path) {
+            Signal::Reload => match ServerConfig::load(path) {
                 Ok(config) => match server.reload(&config).await {
                     Ok(()) => tracing::info!("targets and policies were read again; the rest takes a restart"),
                     Err(error) => tracing::error!(%error, "the old configuration stays in force"),
@@ -134,8 +140,19 @@ async fn run_server(path: PathBuf, config: ServerConfig) -> Result<i32> {
             },
         }
     }
-    server.stop().await;
+    finish(server.stop(), &mut signals).await?;
     Ok(crate::DONE)
+}
+
+/// An orderly end. Told to stop once more, it does not wait for it: nothing was released without its record, and what is
+/// open is ended by the next start.
+pub(crate) async fn finish(stopping: impl Future<Output = ()>, signals: &mut Signals) -> Result<()> {
+    let once_more = async { while signals.next().await != Signal::Stop {} };
+    tokio::select! {
+        () = stopping => Ok(()),
+        () = once_more => Err(CliError::failed("told to stop a second time: what was under way is cut off")
+            .hint("start it again: what is open in targets is ended then")),
+    }
 }
 
 fn load_server(path: &Path) -> Result<ServerConfig> {
@@ -169,15 +186,30 @@ pub fn agent(command: AgentCommand, _output: Output) -> Result<i32> {
                 let mut signals = Signals::install()?;
                 let agent =
                     Agent::start(config, Ports::system()).await.map_err(|e| CliError::failed(e).at("the agent"))?;
-                agent.ready().await.map_err(|e| CliError::failed(e).at("the agent"))?;
-                eprintln!("ready");
-                while signals.next().await != Signal::Stop {
-                    tracing::info!("the agent reads its configuration at start only; restart it");
+                tokio::select! {
+                    // Its server may be away for long: it can be told to stop before it was ready.
+                    failed = until_lost(&agent) => return Err(failed),
+                    () = told_to_stop(&mut signals) => {}
                 }
-                agent.stop().await;
+                finish(agent.stop(), &mut signals).await?;
                 Ok(crate::DONE)
             })
         }
+    }
+}
+
+/// Says when the agent is ready; completes only when it will never be.
+async fn until_lost(agent: &agent_daemon::Running) -> CliError {
+    match agent.ready().await {
+        Ok(()) => eprintln!("ready"),
+        Err(why) => return CliError::failed(why).at("the agent"),
+    }
+    std::future::pending().await
+}
+
+async fn told_to_stop(signals: &mut Signals) {
+    while signals.next().await != Signal::Stop {
+        tracing::info!("the agent reads its configuration at start only; restart it");
     }
 }
 
@@ -244,7 +276,8 @@ pub(crate) enum Signal {
     Reload,
 }
 
-pub(crate) struct Signals {
+/// What a daemon is told by signals.
+pub struct Signals {
     term: tokio::signal::unix::Signal,
     int: tokio::signal::unix::Signal,
     hup: tokio::signal::unix::Signal,
@@ -260,7 +293,7 @@ impl Signals {
             hup: on(SignalKind::hangup())?,
         })
     }
-    pub async fn next(&mut self) -> Signal {
+    pub(crate) async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.term.recv() => Signal::Stop,
             _ = self.int.recv() => Signal::Stop,

@@ -9,6 +9,7 @@ pub mod openssh;
 pub mod poll;
 pub mod ports;
 pub mod postgres;
+pub mod process;
 pub mod python;
 pub mod signers;
 pub mod sts;

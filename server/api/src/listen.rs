@@ -11,7 +11,7 @@ use hyper_util::{
 use proto_tls::Svid;
 use proto_types::Clock;
 use rustls::ServerConfig;
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
@@ -38,6 +38,11 @@ pub struct Serving {
     pub clock: Arc<dyn Clock>,
 }
 
+/// Which listener it is, for people.
+fn named(addr: io::Result<SocketAddr>) -> String {
+    addr.map_or_else(|_| "a listener".into(), |addr| addr.to_string())
+}
+
 impl Serving {
     /// Serves `router` over TLS until stopped.
     pub fn tls(&self, listener: TcpListener, config: Arc<ServerConfig>, router: Router) {
@@ -45,7 +50,8 @@ impl Serving {
         let acceptor = TlsAcceptor::from(config);
         let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         self.tasks.spawn(async move {
-            while let Some((tcp, addr)) = this.next(|| listener.accept()).await {
+            let at = named(listener.local_addr());
+            while let Some((tcp, addr)) = this.next(&at, || listener.accept()).await {
                 let Ok(place) = room.clone().try_acquire_owned() else { continue };
                 let (this, acceptor, router) = (this.clone(), acceptor.clone(), router.clone());
                 let _ = tcp.set_nodelay(true);
@@ -75,7 +81,7 @@ impl Serving {
     pub fn unix(&self, listener: UnixListener, router: Router) {
         let this = self.clone();
         self.tasks.spawn(async move {
-            while let Some((stream, _)) = this.next(|| listener.accept()).await {
+            while let Some((stream, _)) = this.next("the admin socket", || listener.accept()).await {
                 let Ok(cred) = stream.peer_cred() else { continue };
                 let peer = Peer::Local { uid: cred.uid(), pid: cred.pid() };
                 let (this, router) = (this.clone(), router.clone());
@@ -88,7 +94,8 @@ impl Serving {
     pub fn plain(&self, listener: TcpListener, router: Router) {
         let this = self.clone();
         self.tasks.spawn(async move {
-            while let Some((stream, _)) = this.next(|| listener.accept()).await {
+            let at = named(listener.local_addr());
+            while let Some((stream, _)) = this.next(&at, || listener.accept()).await {
                 let (this, router) = (this.clone(), router.clone());
                 this.tasks.clone().spawn(async move { this.connection(stream, Peer::Plain, router).await });
             }
@@ -96,14 +103,14 @@ impl Serving {
     }
 
     /// The next connection; `None` when stopped. Out of descriptors is a pause, not an end.
-    async fn next<T, F: Future<Output = io::Result<T>>>(&self, accept: impl Fn() -> F) -> Option<T> {
+    async fn next<T, F: Future<Output = io::Result<T>>>(&self, at: &str, accept: impl Fn() -> F) -> Option<T> {
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return None,
                 accepted = accept() => match accepted {
                     Ok(connection) => return Some(connection),
                     Err(error) => {
-                        tracing::warn!(%error, "a connection could not be accepted");
+                        tracing::warn!(at, %error, "a connection could not be accepted");
                         self.clock.sleep(Duration::from_millis(50)).await;
                     }
                 },

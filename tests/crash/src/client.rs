@@ -282,6 +282,20 @@ async fn converse(
     Err(CallError::Refused { status: status.as_u16(), body: String::from_utf8_lossy(&body).into_owned() })
 }
 
+/// `GET` over TLS, without a certificate.
+pub async fn get(addr: SocketAddr, path: &str) -> Result<Bytes, CallError> {
+    let request = http::Request::get(path).header(http::header::HOST, "errand.example.org").body(Full::default());
+    let stream = connect(tls(None), addr).await.map_err(broken)?;
+    converse(stream, request.map_err(broken)?).await
+}
+
+/// What `/readyz` answers.
+pub async fn is_ready(metrics: SocketAddr) -> Result<(), CallError> {
+    let request = http::Request::get("/readyz").header(http::header::HOST, "localhost").body(Full::default());
+    let stream = TcpStream::connect(metrics).await.map_err(broken)?;
+    converse(stream, request.map_err(broken)?).await.map(drop)
+}
+
 /// `GET` on the admin socket.
 pub async fn admin(socket: &Path, path: &str) -> Result<Bytes, CallError> {
     let stream = UnixStream::connect(socket).await.map_err(broken)?;

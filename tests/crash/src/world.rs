@@ -31,7 +31,10 @@ pub const NEIGHBOUR: &str = "stock-db/readonly";
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Hello {
     pub grpc: SocketAddr,
+    pub http: SocketAddr,
     pub mtls: SocketAddr,
+    pub public: SocketAddr,
+    pub metrics: SocketAddr,
     pub admin: PathBuf,
     pub join_token: Option<String>,
 }
@@ -75,6 +78,10 @@ impl World {
     pub fn config(&self) -> ServerConfig {
         ServerConfig::load(&self.config_file()).unwrap_or_else(|problems| panic!("{problems:?}"))
     }
+    /// The one policy, which permits the workload everything.
+    pub fn policy_file(&self) -> PathBuf {
+        self.dir.path().join("crash.cedar")
+    }
     pub fn log_file(&self) -> PathBuf {
         self.dir.path().join("server.log")
     }
@@ -110,7 +117,8 @@ pub async fn seed(service: &Service, addresses: &Addresses) -> Hello {
         let token = service.join_token(Duration::from_secs(600), None, Some(id("/node")), None).await;
         join_token = Some(token.expect("a join token is made").0.expose().clone());
     }
-    Hello { grpc: addresses.grpc, mtls: addresses.mtls, admin: addresses.admin_socket.clone(), join_token }
+    let Addresses { admin_socket, grpc, http, mtls, public, metrics, .. } = addresses.clone();
+    Hello { grpc, http, mtls, public, metrics, admin: admin_socket, join_token }
 }
 
 fn entry(spiffe_id: SpiffeId, parent_id: SpiffeId) -> Entry {

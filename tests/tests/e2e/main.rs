@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that finds nothing where something must be has failed")]
 
 mod agent_deaths;
+mod agent_limits;
 mod apply;
 mod aws;
 mod canary;

@@ -63,8 +63,8 @@ pub fn admit(shared: &Shared, gate: &Gate, socket: &impl AsFd) -> Result<(Pinned
 }
 
 /// Waits a little after a failed accept: out of descriptors, the next attempt would fail at once, and for ever.
-pub async fn pause_after(shared: &Shared, e: &io::Error) {
-    tracing::warn!(error = %e, "a connection cannot be accepted");
+pub async fn pause_after(shared: &Shared, at: &str, e: &io::Error) {
+    tracing::warn!(at, error = %e, "a connection cannot be accepted");
     shared.ports.clock.sleep(PAUSE).await;
 }
 

@@ -73,7 +73,7 @@ async fn accept(listener: &UnixListener, shared: &Shared, gate: &Arc<Gate>) -> S
                 // Counted by nobody, answered with a closed connection: a flood must cost less than it costs the peer.
                 Err(why) => tracing::debug!(%why, "a peer was refused"),
             },
-            Err(e) => pause_after(shared, &e).await,
+            Err(e) => pause_after(shared, "the agent's socket", &e).await,
         }
     }
 }

@@ -1,8 +1,10 @@
-//! A server that dies at a named step. For tests only: it seeds its own store and has no other use.
+//! A server that dies at a named step, or is told to stop as `errand server run` is. For tests only: it seeds its own store
+//! and has no other use.
 //!
 //! Prints one line of JSON ([`Hello`](tests_crash::world::Hello)) when it answers, and ends with its standard input.
 
 use clap::Parser as _;
+use cli::serve::{Signals, until_told};
 use proto_types::{OsEntropy, SystemClock};
 use server_daemon::{Decorators, Machine, Server, ServerConfig};
 use std::{io::Read as _, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
@@ -39,6 +41,7 @@ async fn main() -> ExitCode {
             return 78.into();
         }
     };
+    let signals = Signals::install().expect("signals can be caught");
     let machine = Machine { clock: Arc::new(SystemClock), entropy: Arc::new(OsEntropy) };
     let decorators = match (arguments.point, arguments.nth) {
         (Some(point), Some(nth)) => {
@@ -60,7 +63,11 @@ async fn main() -> ExitCode {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
     });
-    let why = running.store_fails().await;
-    eprintln!("the store: {why}");
-    1.into()
+    match until_told(running, &arguments.config, signals).await {
+        Ok(code) => u8::try_from(code).unwrap_or(1).into(),
+        Err(error) => {
+            eprintln!("{error}");
+            (error.exit() as u8).into()
+        }
+    }
 }

@@ -31,10 +31,10 @@ const A_WHILE: Duration = Duration::from_millis(1500);
 
 /// The machine's clock, so many seconds off. Sleeps are not: they are by another clock.
 #[derive(Clone, Default)]
-struct Off(Arc<AtomicI64>);
+pub struct Off(Arc<AtomicI64>);
 
 impl Off {
-    fn by(seconds: i64) -> Self {
+    pub fn by(seconds: i64) -> Self {
         let clock = Self::default();
         clock.set(seconds);
         clock

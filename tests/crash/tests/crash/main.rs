@@ -3,13 +3,16 @@
 //! `ERRAND_SEED=n` runs one seed only, the one that a failure printed.
 
 mod clock;
+mod descriptors;
 mod disk;
 mod down;
+mod drain;
 mod hang;
 mod hold;
 mod kill;
 mod load;
 mod local;
+mod memory;
 mod panic;
 mod planted;
 mod process;
@@ -17,3 +20,4 @@ mod race;
 mod scan;
 mod signed;
 mod steps;
+mod stop;

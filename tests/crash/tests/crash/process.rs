@@ -1,22 +1,31 @@
 //! One server process.
 
+use nix::{sys::signal::Signal, unistd::Pid};
 use rand_chacha::{
     ChaCha20Rng,
     rand_core::{RngCore as _, SeedableRng as _},
 };
-use std::{fs::File, process::Stdio, time::Duration};
+use std::{
+    fs::File,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
 use testkit::disk::DiskFault;
 use tests_crash::world::{Hello, World};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, Command},
+    process::{Child, ChildStdin, Command},
 };
 
 const START: Duration = Duration::from_secs(30);
+/// The longest a server may take to find something out.
+pub const REACTS: Duration = Duration::from_secs(10);
 
 pub struct Server {
     pub hello: Hello,
     child: Child,
+    /// It ends when this is closed; waiting for a child closes what the child still holds of it.
+    _alive: ChildStdin,
 }
 
 impl Server {
@@ -47,14 +56,26 @@ impl Server {
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let line = tokio::time::timeout(START, lines.next_line()).await.ok().and_then(Result::ok).flatten();
         let hello = line.and_then(|l| serde_json::from_str(&l).ok())?;
-        Some(Self { hello, child })
+        let alive = child.stdin.take().expect("piped");
+        Some(Self { hello, child, _alive: alive })
     }
 
     /// Whether it ends by itself within the limit.
     pub async fn dies_within(&mut self, limit: Duration) -> bool {
-        tokio::time::timeout(limit, self.child.wait()).await.is_ok()
+        self.ends_within(limit).await.is_some()
     }
 
+    /// How it ends by itself; `None` when it does not within the limit.
+    pub async fn ends_within(&mut self, limit: Duration) -> Option<ExitStatus> {
+        tokio::time::timeout(limit, self.child.wait()).await.ok().map(|ended| ended.expect("a child can be waited for"))
+    }
+
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id().expect("it runs")).expect("a pid fits")
+    }
+    pub fn signal(&self, signal: Signal) {
+        nix::sys::signal::kill(Pid::from_raw(self.pid()), signal).expect("it can be signalled");
+    }
     /// SIGKILL.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("it can be killed");

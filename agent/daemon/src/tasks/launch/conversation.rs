@@ -26,7 +26,7 @@ pub async fn serve(shared: Arc<Shared>, listener: Seqpacket, gate: Arc<Gate>) {
         let socket = match listener.accept().await {
             Ok(socket) => socket,
             Err(e) => {
-                crate::local::admit::pause_after(&shared, &e).await;
+                crate::local::admit::pause_after(&shared, "the launch socket", &e).await;
                 continue;
             }
         };
