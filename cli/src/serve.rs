@@ -227,6 +227,7 @@ pub(crate) fn start_failed(error: &server_daemon::StartError) -> CliError {
 /// A daemon's runtime. Two workers: nothing here computes for long.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
     more_descriptors();
+    crate::cores::forbid_tracing();
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(CliError::failed)
 }
 
