@@ -4,7 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod ca;
+mod clocks;
 mod configuration;
+mod data_dir;
 mod explain;
 mod fake;
 mod helper;
