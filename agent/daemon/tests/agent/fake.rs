@@ -65,6 +65,8 @@ pub struct Script {
     pub agent_until: Option<Timestamp>,
     pub watchers: Vec<Watcher>,
     pub journal: Journal,
+    /// What is answered to whoever wants something that would have to be recorded.
+    pub unrecorded: Option<String>,
 }
 
 /// The server's journal, by its leaves.
@@ -87,6 +89,11 @@ impl State {
     }
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Whether anything can be recorded.
+    pub fn records(&self) -> Result<(), Status> {
+        self.script().unrecorded.clone().map_or(Ok(()), |why| Err(Status::unavailable(why)))
     }
 
     /// Sends a change to every agent that watches.

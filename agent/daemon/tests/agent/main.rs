@@ -17,5 +17,6 @@ mod services;
 mod sockets;
 mod task_life;
 mod unimplemented;
+mod unwritable;
 mod workload_api;
 mod world;

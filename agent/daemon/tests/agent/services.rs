@@ -109,6 +109,7 @@ impl Svid for Service {
         request: Request<svid::BatchNewX509svidRequest>,
     ) -> Answer<svid::BatchNewX509svidResponse> {
         self.0.check(&request)?;
+        self.0.records()?;
         let params = request.into_inner().params;
         let mut script = self.0.script();
         script.svids += params.len() as u32;
@@ -126,6 +127,7 @@ impl Svid for Service {
 
     async fn new_jwtsvid(&self, request: Request<svid::NewJwtsvidRequest>) -> Answer<svid::NewJwtsvidResponse> {
         self.0.check(&request)?;
+        self.0.records()?;
         let request = request.into_inner();
         let mut script = self.0.script();
         script.jwts += 1;
