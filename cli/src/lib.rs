@@ -5,6 +5,7 @@
 
 pub mod admin_client;
 pub mod agent_client;
+mod cores;
 pub mod dev;
 pub mod error;
 pub mod exchange;

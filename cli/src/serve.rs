@@ -57,7 +57,7 @@ pub enum AgentVerb {
     /// Report every error of a configuration at once, and start nothing
     #[command(after_help = "EXAMPLES\n  errand agent check --config /etc/errand/agent.toml")]
     Check(ConfigArgs),
-    /// Ask the running agent whether it answers and has reached its server
+    /// Ask the running agent whether all is well; exit 1 says what is not
     #[command(after_help = "EXAMPLES\n  errand agent healthcheck --config /etc/errand/agent.toml")]
     Healthcheck(ConfigArgs),
 }
@@ -198,6 +198,7 @@ pub fn agent(command: AgentCommand, _output: Output) -> Result<i32> {
     }
 }
 
+<<<<<<< HEAD
 /// Says when the agent is ready; completes only when it will never be.
 async fn until_lost(agent: &agent_daemon::Running) -> CliError {
     match agent.ready().await {
@@ -214,6 +215,9 @@ async fn told_to_stop(signals: &mut Signals) {
 }
 
 /// An agent that has reached its server can say who that is.
+=======
+/// An agent that has reached its server can say who that is, and one that is not well says why.
+>>>>>>> faultsb
 async fn agent_health(config: &AgentConfig) -> Result<i32> {
     let agent = AgentClient::connect(&config.socket).await.map_err(CliError::from)?;
     let info = agent.info(&SystemClock).await.map_err(CliError::from)?;
@@ -221,9 +225,7 @@ async fn agent_health(config: &AgentConfig) -> Result<i32> {
         return Err(CliError::failed("the agent has not reached its server").at(config.socket.display()));
     }
     if !info.problem.is_empty() {
-        return Err(
-            CliError::failed(format!("the agent gives nothing new: {}", info.problem)).at(config.socket.display())
-        );
+        return Err(CliError::failed(info.problem).at(config.socket.display()));
     }
     eprintln!("ready, trust domain {}, issuer {}", info.trust_domain, info.issuer);
     Ok(crate::DONE)
@@ -259,6 +261,7 @@ pub(crate) fn start_failed(error: &server_daemon::StartError) -> CliError {
 /// A daemon's runtime. Two workers: nothing here computes for long.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
     more_descriptors();
+    crate::cores::forbid_tracing();
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(CliError::failed)
 }
 

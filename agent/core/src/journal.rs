@@ -50,7 +50,7 @@ pub enum Accepted {
 pub enum Doubt {
     #[error(
         "the server's journal is that of the store `{found}`, and this agent knows `{seen}`; if the server was set up anew, \
-         remove journal.json from the agent's data_dir"
+         stop the agent and remove journal.json from its data_dir"
     )]
     OtherStore { seen: String, found: String },
     #[error(
@@ -60,12 +60,12 @@ pub enum Doubt {
     WentBack { seen: u64, found: u64 },
     #[error(
         "the server's store is at epoch {found}, and this agent saw {seen}: a copy from before a rollback answers, and is to \
-         be stopped; if it is the right one all the same, remove journal.json from the agent's data_dir"
+         be stopped; if it is the right one all the same, stop the agent and remove journal.json from its data_dir"
     )]
     Epoch { seen: u64, found: u64 },
     #[error(
         "the server's journal is signed by another key than the one this agent knows; if the server's keys were made anew, \
-         remove journal.json from the agent's data_dir"
+         stop the agent and remove journal.json from its data_dir"
     )]
     OtherKey,
     #[error("the server was not asked for its journal since the connection to it was lost")]

@@ -9,5 +9,6 @@ pub mod cache;
 pub mod journal;
 pub mod membership;
 pub mod rotation;
+pub mod skew;
 
 pub use attest::{AttestError, Caller, CallerError, WorkloadAttestor};

@@ -17,6 +17,7 @@ mod shared;
 pub mod shim;
 mod start;
 mod tasks;
+mod trouble;
 mod upstream;
 mod workload_api;
 mod x509;

@@ -4,6 +4,9 @@ use agent_core::rotation;
 use proto_types::{Clock, Entropy, OsEntropy, SystemClock};
 use std::{sync::Arc, time::Duration};
 
+/// How long one reading of the wall clock is relied upon.
+const LOOKS_EVERY: Duration = Duration::from_secs(15);
+
 /// The ports of one agent.
 #[derive(Clone)]
 pub struct Ports {
@@ -31,13 +34,13 @@ impl Ports {
 
     /// Sleeps until `at`; at once when it has passed.
     pub(crate) async fn sleep_until(&self, at: proto_types::Timestamp) {
-        // Wall time may jump while this waits: never longer than a minute on one reading of it.
+        // Wall time may jump while this waits, as it does on a machine that slept: what is over then must be noticed soon.
         loop {
             let left = at.since(self.clock.now());
             if left.is_zero() {
                 return;
             }
-            self.clock.sleep(left.min(Duration::from_secs(60))).await;
+            self.clock.sleep(left.min(LOOKS_EVERY)).await;
         }
     }
 }

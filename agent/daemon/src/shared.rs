@@ -8,6 +8,7 @@ use crate::{
     node::journal::Journal,
     ports::Ports,
     tasks::Tasks,
+    trouble::Troubles,
     upstream::{CurrentBundle, Refusal, Upstream, refusal},
 };
 use agent_core::WorkloadAttestor;
@@ -24,6 +25,7 @@ use std::{
 };
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::Status;
 
 /// How the agent stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +68,7 @@ pub struct Shared {
     pub launch_socket: PathBuf,
     pub synced: AtomicBool,
     pub status: watch::Sender<AgentStatus>,
+    pub troubles: Troubles,
     pub stop: CancellationToken,
     pub running: TaskTracker,
 }
@@ -93,6 +96,30 @@ impl Shared {
         });
     }
 
+    /// Asked before every call that brings a new credential: an agent that cannot write down what it learns, or does not
+    /// believe its server, takes nothing new.
+    pub fn takes_new(&self) -> Result<(), Status> {
+        if let Some(e) = self.disk.problem() {
+            return Err(Status::unavailable(format!("nothing new is taken from the server: {e}")));
+        }
+        self.journal.believed()
+    }
+
+    /// Why nothing new comes, or soon none will; `None` when all is well.
+    pub fn problem(&self) -> Option<String> {
+        if let AgentStatus::Lost { why } = &*self.status.borrow() {
+            return Some(why.clone());
+        }
+        let now = self.ports.clock.now();
+        let is_over = |identity: &Arc<Identity>| identity.svid.not_after <= now;
+        let expired = self.identity.get().filter(is_over);
+        let expired = expired.map(|i| format!("the agent's SVID expired at {}", i.svid.not_after));
+        let disk = self.disk.problem().map(|e| e.to_string());
+        let doubt = self.journal.doubt().map(|d| d.to_string());
+        let all: Vec<String> = [expired, disk, doubt].into_iter().flatten().chain(self.troubles.all()).collect();
+        Some(all.join("; ")).filter(|text| !text.is_empty())
+    }
+
     /// Replaces the agent's identity and leaves the connection that presented the old one.
     pub fn set_identity(&self, identity: Option<Arc<Identity>>) {
         self.identity.set(identity);
@@ -116,7 +143,7 @@ impl Shared {
     }
 
     /// Hands a refusal of the node to whoever minds its identity. `true` if `status` was one.
-    pub fn note_refusal(&self, status: &tonic::Status, generation: Generation) -> bool {
+    pub fn note_refusal(&self, status: &Status, generation: Generation) -> bool {
         let Some(refusal) = refusal(status) else { return false };
         self.refused.send_replace(Some((generation, refusal)));
         true
@@ -132,7 +159,7 @@ impl Shared {
         // A token whose key is gone verifies nowhere any more.
         self.identities.retain_jwts(|jwt| jwt.kid.as_ref().is_none_or(|kid| bundle.has_jwt_key(kid)));
         self.identities.wake_all();
-        let kept = self.on_disk(move |disk| disk.write(BUNDLE_FILE, bundle.doc())).await;
+        let kept = self.on_disk(move |disk| disk.keep(BUNDLE_FILE, bundle.doc())).await;
         if let Err(e) = kept {
             tracing::error!(error = %e, "the trust bundle cannot be written down");
         }

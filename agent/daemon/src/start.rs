@@ -3,7 +3,7 @@
 use crate::{
     bundle::{BundleDoc, BundleError, TrustBundle},
     config::{AgentConfig, AttestorPorts, Bootstrap},
-    disk::{DataDir, DiskError, IdentityDoc, JournalDoc},
+    disk::{self, DataDir, DiskError, IdentityDoc, JournalDoc},
     identities::Identities,
     identity::{CurrentIdentity, Identity},
     local::{self, admit::Gate, path::Bound, path::SocketPathError, path::reserve},
@@ -11,6 +11,7 @@ use crate::{
     ports::Ports,
     shared::{AgentStatus, BUNDLE_FILE, Generation, Shared},
     tasks::{self, Tasks, launch},
+    trouble::Troubles,
     upstream::{CurrentBundle, Upstream, UpstreamError},
 };
 use agent_workload::{Hasher, Witness, WitnessError, boot_id};
@@ -82,6 +83,7 @@ impl Agent {
             generation: channel::Sender::new(Generation(0)),
             refused: channel::Sender::new(None),
             status: channel::Sender::new(AgentStatus::Starting),
+            troubles: Troubles::default(),
             synced: AtomicBool::new(false),
             bundle_version: AtomicU64::new(0),
             server: ArcSwapOption::empty(),
@@ -107,6 +109,7 @@ impl Agent {
         shared.spawn(Life { shared: shared.clone(), prover, kept: kept.clone(), bootstrap, servers }.run());
         shared.spawn(watch::run(shared.clone(), kept));
         shared.spawn(fetch::run(shared.clone()));
+        shared.spawn(disk::keeper::run(shared.clone()));
         shared.spawn(tasks::deliver::run(shared.clone()));
         Ok(Running { socket: config.socket, launch_socket: config.launch_socket, shared, sockets })
     }

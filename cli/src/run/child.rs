@@ -7,6 +7,7 @@ use super::{
     surroundings::Variables,
     sys::{self, Forked, Image},
 };
+use crate::cores::CoreLimit;
 use nix::errno::Errno;
 use std::{
     ffi::{CString, OsString},
@@ -33,7 +34,7 @@ pub struct Held {
 }
 
 /// The file, the arguments and the variables as the kernel takes them.
-pub fn image(found: Found, argv: &[OsString], env: Variables) -> Result<Image, Failure> {
+pub fn image(found: Found, argv: &[OsString], env: Variables, cores: Option<CoreLimit>) -> Result<Image, Failure> {
     let text = |bytes: Vec<u8>| {
         CString::new(bytes).map_err(|_| Failure::own("an argument or a variable for CMD holds a zero byte"))
     };
@@ -51,6 +52,7 @@ pub fn image(found: Found, argv: &[OsString], env: Variables) -> Result<Image, F
         file: found.file,
         argv,
         env,
+        cores,
     })
 }
 

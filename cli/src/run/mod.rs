@@ -32,6 +32,7 @@ pub(crate) use placement::{password_url, relative};
 pub(crate) use task::Task;
 pub(crate) use texts::{DIR, ERRAND};
 
+use crate::cores::CoreLimit;
 use prepare::Underway;
 use proto_types::{Clock, Entropy, OsEntropy, SystemClock};
 use signals::Signals;
@@ -43,13 +44,13 @@ pub(crate) struct Ports<'a> {
     pub entropy: &'a dyn Entropy,
 }
 
-/// `errand run`. Answers the exit status: CMD's, or of what kept it from running.
-pub async fn run(args: RunArgs) -> i32 {
+/// `errand run`. Answers the exit status: CMD's, or of what kept it from running. `cores`: what holds for CMD.
+pub(crate) async fn run(args: RunArgs, cores: Option<CoreLimit>) -> i32 {
     if args.watchdog {
         return watchdog::watch::watch();
     }
     let ports = Ports { clock: &SystemClock, entropy: &OsEntropy };
-    match supervise(&args, ports).await {
+    match supervise(&args, cores, ports).await {
         Ok(status) => status,
         Err(failure) => failure.report(),
     }
@@ -64,14 +65,14 @@ pub(crate) async fn end_unused(
     task::end(agent, id, task::End::Revoked, clock).await
 }
 
-async fn supervise(args: &RunArgs, ports: Ports<'_>) -> Result<i32, Failure> {
+async fn supervise(args: &RunArgs, cores: Option<CoreLimit>, ports: Ports<'_>) -> Result<i32, Failure> {
     let mut signals = Signals::catch().map_err(|e| Failure::own(format!("cannot catch signals: {e}")))?;
     let mut underway = Underway::default();
     // Until CMD runs, a signal ends the preparations, wherever they are; what exists by then is undone.
     let prepared = tokio::select! {
         biased;
         signal = signals.fatal() => Err(Failure::interrupted(signal)),
-        prepared = prepare::prepare(args, &mut underway, ports) => prepared,
+        prepared = prepare::prepare(args, cores, &mut underway, ports) => prepared,
     };
     let started = match prepared {
         // From here a signal is CMD's: it waits in the pipe until CMD has executed.

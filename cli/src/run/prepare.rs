@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     agent_client::{AgentClient, token::TokenEndpoint},
+    cores::CoreLimit,
     error::CliError,
 };
 use proto_types::RoleName;
@@ -71,7 +72,12 @@ pub struct Accompanied {
     pub errand: PathBuf,
 }
 
-pub async fn prepare(args: &RunArgs, underway: &mut Underway, ports: Ports<'_>) -> Result<Prepared, Failure> {
+pub async fn prepare(
+    args: &RunArgs,
+    cores: Option<CoreLimit>,
+    underway: &mut Underway,
+    ports: Ports<'_>,
+) -> Result<Prepared, Failure> {
     let Ports { clock, .. } = ports;
     let Some(name) = args.command.first() else { return Err(Failure::usage("there is no CMD after `--`")) };
     if let Some(bad) = args.keep_env.iter().find(|n| n.is_empty() || n.contains(['=', '\0'])) {
@@ -128,7 +134,7 @@ pub async fn prepare(args: &RunArgs, underway: &mut Underway, ports: Ports<'_>) 
     remark(&plan, args.password_in_url);
 
     let script = Script { file: found.file.try_clone().map_err(Failure::own)?, path: found.path.clone() };
-    let image = child::image(found, &args.command, environment)?;
+    let image = child::image(found, &args.command, environment, cores)?;
     let child = Waiting::fork(image).map_err(|e| Failure::own(format!("cannot start a process: {e}")))?;
     underway.cgroup = cgroup::make(task.id, child.pid());
     watchdog.command(child.pid(), underway.cgroup.as_deref(), clock).await.map_err(no_watchdog)?;

@@ -6,6 +6,7 @@
 //! in whatever state they were.
 #![expect(unsafe_code, reason = "fork, execveat and siginfo_t have no safe interface; each use says why it is sound")]
 
+use crate::cores::CoreLimit;
 use nix::{
     errno::Errno,
     libc::{self, c_char, c_int},
@@ -35,6 +36,8 @@ pub struct Image {
     pub env: Vec<CString>,
     /// Stop it before its first instruction. Not for a file that changes privileges: the kernel would not let it.
     pub hold: bool,
+    /// The limit on cores that it has, and this process has not.
+    pub cores: Option<CoreLimit>,
 }
 
 /// A child that waits before it executes.
@@ -124,6 +127,7 @@ fn fork(image: &Image) -> io::Result<(Pid, OwnedFd, OwnedFd)> {
         path: image.path.as_ptr(),
         file: image.file.as_raw_fd(),
         hold: image.hold,
+        cores: image.cores.map(|CoreLimit(soft, hard)| libc::rlimit { rlim_cur: soft, rlim_max: hard }),
         gate_read: gate_read.as_raw_fd(),
         gate_write: gate.as_raw_fd(),
         report: report_write.as_raw_fd(),
@@ -148,6 +152,7 @@ struct Plan<'a> {
     path: *const c_char,
     file: c_int,
     hold: bool,
+    cores: Option<libc::rlimit>,
     gate_read: c_int,
     gate_write: c_int,
     report: c_int,
@@ -159,8 +164,8 @@ struct Plan<'a> {
 /// # Safety
 /// To be called in a freshly forked child only; `plan`'s arrays end in NULL and its strings in NUL.
 unsafe fn execute(plan: &Plan<'_>) -> ! {
-    // SAFETY: sigaction, signal, close, sigprocmask, read, ptrace, execve, execveat (bare system calls), write and _exit are
-    // async-signal-safe; every buffer is on this stack or was made before the fork.
+    // SAFETY: sigaction, signal, close, sigprocmask, read, ptrace, setrlimit, execve, execveat (bare system calls), write and
+    // _exit are async-signal-safe; every buffer is on this stack or was made before the fork.
     unsafe {
         for signal in 1..=libc::SIGRTMAX() {
             let mut now: libc::sigaction = std::mem::zeroed();
@@ -185,6 +190,10 @@ unsafe fn execute(plan: &Plan<'_>) -> ! {
         let traced = plan.hold && libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) == 0;
         let says = if traced { TRACED } else { NOT_TRACED };
         libc::write(plan.report, says.as_ptr().cast(), says.len());
+        // At the last: until now its memory is a copy of this process's.
+        if let Some(limit) = &plan.cores {
+            libc::setrlimit(libc::RLIMIT_CORE, limit);
+        }
         exec_file(plan);
         if *libc::__errno_location() == libc::ENOENT {
             // A script: by descriptor its interpreter would be told `/dev/fd/N`, and it would not know its own name.

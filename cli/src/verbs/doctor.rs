@@ -159,8 +159,8 @@ async fn agent(ctx: &Ctx, findings: &mut Vec<Finding>) -> Option<String> {
             findings.push(Finding::new("agent", State::Good, what));
             if !info.problem.is_empty() {
                 findings.push(
-                    Finding::new("agent", State::Bad, format!("it gives nothing new: {}", info.problem))
-                        .fix("find out what became of the server's store before anything else"),
+                    Finding::new("agent", State::Bad, info.problem.clone())
+                        .fix("what it holds it serves until that expires; what is wrong here is to be right by then"),
                 );
             }
             token_endpoint(&info.mtls_token_endpoint, findings).await;

@@ -24,7 +24,7 @@ mod who;
 
 use crate::{
     admin_client::AdminClient,
-    dev, error,
+    cores, dev, error,
     error::Result,
     exchange::{self, ExchangeArgs},
     output::{Format, Output},
@@ -149,6 +149,7 @@ impl Ctx {
 
 /// Runs the verb; the exit status.
 pub fn dispatch(cli: Cli) -> Result<i32> {
+    let before = cores::forbid();
     let ctx = Ctx {
         out: Output::new(cli.global.output),
         clock: Arc::new(SystemClock),
@@ -159,7 +160,7 @@ pub fn dispatch(cli: Cli) -> Result<i32> {
         Verb::Server(command) => serve::server(command, ctx.out),
         Verb::Agent(command) => serve::agent(command, ctx.out),
         Verb::Completions(args) => completions::run(&args),
-        Verb::Run(args) => wait(async { Ok(run::run(args).await) }),
+        Verb::Run(args) => wait(async { Ok(run::run(args, before).await) }),
         Verb::Exchange(args) => wait(async { Ok(exchange::run(args).await) }),
         verb => wait(operator(verb, &ctx)),
     }

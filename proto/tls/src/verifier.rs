@@ -94,11 +94,13 @@ impl SvidVerifier {
     }
 }
 
-/// In the words TLS has for it, so that a log tells an expired certificate from a foreign one.
+/// In the words TLS has for it, so that a log tells an expired certificate from a foreign one, and by how much.
 fn reason(error: webpki::Error) -> CertificateError {
     match error {
-        webpki::Error::CertExpired { .. } => CertificateError::Expired,
-        webpki::Error::CertNotValidYet { .. } => CertificateError::NotValidYet,
+        webpki::Error::CertExpired { time, not_after } => CertificateError::ExpiredContext { time, not_after },
+        webpki::Error::CertNotValidYet { time, not_before } => {
+            CertificateError::NotValidYetContext { time, not_before }
+        }
         webpki::Error::UnknownIssuer => CertificateError::UnknownIssuer,
         webpki::Error::BadDer => CertificateError::BadEncoding,
         webpki::Error::InvalidSignatureForPublicKey => CertificateError::BadSignature,

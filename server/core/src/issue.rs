@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// How far NotBefore lies in the past, for clocks that are behind.
-pub const BACKDATE: Duration = Duration::from_secs(10);
+pub const BACKDATE: Duration = Duration::from_secs(30);
 /// The longest life of a task's SVIDs and tokens.
 pub const TASK_TTL: Duration = Duration::from_secs(300);
 

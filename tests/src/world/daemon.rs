@@ -4,6 +4,7 @@ use super::binary::errand_binary;
 use nix::{sys::signal::Signal, unistd::Pid};
 use std::{
     fs::OpenOptions,
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -75,6 +76,14 @@ impl Daemon {
         assert!(ended, "{:?} goes on:\n{}", self.args, self.log());
         let mut child = self.child.take().expect("it ran");
         child.wait().expect("a child can be waited for").code()
+    }
+
+    /// SIGABRT, as a bug in the C library would raise it: whether the kernel dumped a core.
+    pub fn crash(&mut self) -> bool {
+        let mut child = self.child.take().expect("it runs");
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid fits"));
+        nix::sys::signal::kill(pid, Signal::SIGABRT).expect("it can be signalled");
+        child.wait().expect("a child can be waited for").core_dumped()
     }
 
     /// SIGKILL: no chance to put anything in order.

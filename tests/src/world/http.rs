@@ -73,6 +73,14 @@ pub async fn get(ca_file: &Path, port: u16, path: &str) -> Answer {
     https(ca_file, port, None, request.expect("a request")).await.unwrap_or_else(|e| panic!("GET {path}: {e}"))
 }
 
+/// What a server's metrics listener shows.
+pub async fn metrics(port: u16) -> Vec<u8> {
+    let request = Request::get("/metrics").header("host", format!("127.0.0.1:{port}")).body(Full::default());
+    let answer = plain(port, request.expect("a request")).await.unwrap_or_else(|e| panic!("GET /metrics: {e}"));
+    assert_eq!(answer.status, StatusCode::OK);
+    answer.body
+}
+
 fn tls(ca_file: &Path, identity: Option<ClientIdentity>) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     for ca in CertificateDer::pem_file_iter(ca_file).expect("the CA file is there") {

@@ -24,7 +24,7 @@ pub use daemon::Daemon;
 pub use database::Database;
 pub use errand::{Command, Finished, Started, kill, runs, written};
 pub use factory::Factory;
-pub use http::{Answer, ClientIdentity, get, https};
+pub use http::{Answer, ClientIdentity, get, https, metrics};
 pub use layout::{Layout, TRUST_DOMAIN};
 pub use node::Node;
 pub use python::{peers, venv};

@@ -78,6 +78,13 @@ impl Node {
             Inner::Here(_) => panic!("the agent is not a process of its own"),
         }
     }
+    /// The same, to be crashed.
+    pub fn process_mut(&mut self) -> &mut Daemon {
+        match &mut self.inner {
+            Inner::Process(daemon) => daemon,
+            Inner::Here(_) => panic!("the agent is not a process of its own"),
+        }
+    }
 
     /// A connection that speaks for this process.
     pub async fn connect(&self) -> AgentClient {

@@ -55,6 +55,13 @@ impl Server {
             Inner::Here(_) => panic!("the server is not a process of its own"),
         }
     }
+    /// The same, to be crashed.
+    pub fn process_mut(&mut self) -> &mut Daemon {
+        match &mut self.0 {
+            Inner::Process(daemon) => daemon,
+            Inner::Here(_) => panic!("the server is not a process of its own"),
+        }
+    }
 
     /// SIGKILL.
     pub fn kill(&mut self) {

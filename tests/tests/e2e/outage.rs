@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 use testkit::poll;
-use tests::world::{Exchange, SOON, World};
+use tests::world::{Exchange, SOON, World, jwt_svid};
+use tonic::Code;
 
 const READONLY: &str = "orders-db/readonly";
 
@@ -82,6 +83,18 @@ async fn while_the_store_is_full_no_credential_leaves_and_it_heals_when_there_is
         assert!(world.tries_task("another", &[], 0).await.is_err(), "no task is started that is not recorded");
     }
     assert_eq!(orders.roles().await, 0, "the target was not touched");
+    // The agent: what it holds, and for what is new the server's reason.
+    assert!(!world.node.svids().await.unwrap().is_empty(), "what was issued before is served");
+    let agent = world.node.connect().await;
+    let mut audiences = (0..200).map(|n| format!("https://{n}.example.org"));
+    // A smaller record may still find room.
+    let why = loop {
+        let audience = audiences.next().expect("the limit holds for every record");
+        if let Err(why) = jwt_svid(&agent, &audience).await {
+            break why;
+        }
+    };
+    assert!(why.code() == Code::Unavailable && why.message().contains("full"), "{why}");
 
     store.limit_size(1 << 30).await.unwrap();
     Exchange::of(&task).to(READONLY).send(&world).await.granted();

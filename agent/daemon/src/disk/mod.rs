@@ -1,21 +1,28 @@
 //! The agent's data directory: what survives a restart, each file replaced as a whole.
 //!
 //! A file is written beside its name, synced, renamed over it, and the directory synced: whatever is killed when, a
-//! reader finds the old content or the new, never a part. One agent at a time holds a directory.
+//! reader finds the old content or the new, never a part. One agent at a time holds a directory. What is to be in it is
+//! known here too: what could not be written is owed, and what somebody put in its place is written again. There is no
+//! other place: while the directory is not one to keep keys in, nothing is written.
 
 mod documents;
+pub mod keeper;
+mod place;
 
 pub use documents::{IdentityDoc, JournalDoc, KeyedChain, PendingEnd, PinnedDoc, TaskDoc, TasksDoc};
 
-use nix::fcntl::{Flock, FlockArg};
-use proto_types::id::excerpt;
+use arc_swap::ArcSwapOption;
+use nix::fcntl::Flock;
+use place::Stamp;
+use proto_types::{Secret, id::excerpt};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
+    collections::BTreeMap,
     fs::{DirBuilder, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// Largest file read, bytes.
@@ -26,8 +33,12 @@ const MAX_FILE: u64 = 64 * 1024 * 1024;
 pub enum DiskError {
     #[error("{path}: cannot {doing}: {why}")]
     Io { path: String, doing: &'static str, why: String },
+    #[error("{path} is gone; put it back (mode 700, of the user that runs the agent), or stop the agent")]
+    Gone { path: String },
     #[error("{path} is open to others (mode {mode:o}); it holds private keys: run `chmod 700 {path}`")]
     Open { path: String, mode: u32 },
+    #[error("{path} cannot be written (mode {mode:o}): run `chmod 700 {path}`")]
+    ReadOnly { path: String, mode: u32 },
     #[error("{path} belongs to uid {owner}; give it to the user that runs the agent")]
     Owner { path: String, owner: u32 },
     #[error("{path} is in use by another agent; stop it, or choose another `data_dir`")]
@@ -43,31 +54,34 @@ fn io_error(path: &Path, doing: &'static str, e: &io::Error) -> DiskError {
 /// An open, locked data directory.
 pub struct DataDir {
     path: PathBuf,
-    // Held as long as the directory is in use; the kernel lets go of it whatever way the process ends.
-    lock: Mutex<Option<Flock<File>>>,
+    /// For the whole of a write: the next holder must not find a write of this one under way.
+    held: Mutex<Held>,
+    problem: ArcSwapOption<DiskError>,
+}
+
+struct Held {
+    /// The kernel lets go of it whatever way the process ends.
+    lock: Option<Flock<File>>,
+    files: BTreeMap<&'static str, Content>,
+}
+
+/// What a file is to hold.
+struct Content {
+    /// `None`: it is not to be there.
+    bytes: Option<Secret<Vec<u8>>>,
+    /// What it was when it held that last.
+    stamp: Option<Stamp>,
+    /// It could not be written.
+    owed: bool,
 }
 
 impl DataDir {
     /// Opens the directory, makes it (0700) when it is not there, and locks it.
     pub fn open(path: &Path) -> Result<Self, DiskError> {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| io_error(path, "create", &e))?;
-        let meta = std::fs::symlink_metadata(path).map_err(|e| io_error(path, "read", &e))?;
-        let shown = path.display().to_string();
-        if !meta.is_dir() {
-            let why = "it is not a directory".into();
-            return Err(DiskError::Io { path: shown, doing: "use", why });
-        }
-        if meta.uid() != nix::unistd::geteuid().as_raw() {
-            return Err(DiskError::Owner { path: shown, owner: meta.uid() });
-        }
-        if meta.mode() & 0o077 != 0 {
-            return Err(DiskError::Open { path: shown, mode: meta.mode() & 0o7777 });
-        }
-        let lock = path.join("agent.lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock);
-        let file = file.map_err(|e| io_error(&lock, "open", &e))?;
-        let held = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| DiskError::Busy { path: shown })?;
-        let dir = Self { path: path.into(), lock: Mutex::new(Some(held)) };
+        place::check(path)?;
+        let held = Held { lock: Some(place::lock(path)?), files: BTreeMap::new() };
+        let dir = Self { path: path.into(), held: Mutex::new(held), problem: ArcSwapOption::empty() };
         dir.sweep()?;
         Ok(dir)
     }
@@ -88,34 +102,63 @@ impl DataDir {
         &self.path
     }
 
-    /// Lets go of the directory: nothing is written to it any more, whoever still holds this value.
-    pub fn release(&self) {
-        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Replaces `name` by the JSON of `value`. Blocking; mode 0600.
+    /// Lets go of the directory: nothing is written to it any more, whoever still holds this value.
+    pub fn release(&self) {
+        self.held().lock = None;
+    }
+
+    /// What keeps it from being as it is to be, as far as is known.
+    pub fn problem(&self) -> Option<Arc<DiskError>> {
+        self.problem.load_full()
+    }
+
+    /// Replaces `name` by the JSON of `value`. When that fails it is as it was. Blocking; mode 0600.
     pub fn write<T: Serialize>(&self, name: &'static str, value: &T) -> Result<(), DiskError> {
-        let path = self.path.join(name);
-        // For the whole of it: the next holder must not find a write of this one under way.
-        let held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.is_none() {
-            let why = "the agent has stopped".into();
-            return Err(DiskError::Io { path: path.display().to_string(), doing: "write", why });
+        self.replace(name, Some(self.json(name, value)?), false)
+    }
+
+    /// The same; when that fails it is owed, and [`Self::mend`] writes it. Blocking.
+    pub fn keep<T: Serialize>(&self, name: &'static str, value: &T) -> Result<(), DiskError> {
+        self.replace(name, Some(self.json(name, value)?), true)
+    }
+
+    /// Removes `name`, if it is there; owed when that fails. Blocking.
+    pub fn remove(&self, name: &'static str) -> Result<(), DiskError> {
+        self.replace(name, None, true)
+    }
+
+    fn json<T: Serialize>(&self, name: &str, value: &T) -> Result<Secret<Vec<u8>>, DiskError> {
+        serde_json::to_vec(value).map(Secret::new).map_err(|e| corrupt(&self.path.join(name), &e))
+    }
+
+    fn replace(&self, name: &'static str, bytes: Option<Secret<Vec<u8>>>, owed: bool) -> Result<(), DiskError> {
+        let mut held = self.held();
+        let done = held.claim(&self.path).and_then(|()| put(&self.path, name, bytes.as_ref()));
+        match done {
+            Ok(stamp) => {
+                held.files.insert(name, Content { bytes, stamp, owed: false });
+                Ok(())
+            }
+            Err(e) => {
+                if owed {
+                    held.files.insert(name, Content { bytes, stamp: None, owed });
+                }
+                self.problem.store(Some(Arc::new(e.clone())));
+                Err(e)
+            }
         }
-        let bytes = serde_json::to_vec(value).map_err(|e| corrupt(&path, &e))?;
-        let bytes = proto_types::Secret::new(bytes);
-        let temp = self.path.join(format!("{name}.new"));
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .open(&temp)
-            .map_err(|e| io_error(&temp, "open", &e))?;
-        file.write_all(bytes.expose()).map_err(|e| io_error(&temp, "write", &e))?;
-        file.sync_all().map_err(|e| io_error(&temp, "sync", &e))?;
-        std::fs::rename(&temp, &path).map_err(|e| io_error(&path, "replace", &e))?;
-        self.sync()
+    }
+
+    /// Writes what is owed, and again what is not as it was left. Answers the files that somebody else had changed.
+    /// Blocking.
+    pub fn mend(&self) -> Result<Vec<&'static str>, DiskError> {
+        let mended = self.held().mend(&self.path);
+        self.problem.store(mended.as_ref().err().map(|e| Arc::new(e.clone())));
+        mended
     }
 
     /// Reads `name`; `None` when it is not there. Blocking.
@@ -126,26 +169,74 @@ impl DataDir {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(io_error(&path, "open", &e)),
         };
+        let stamp = file.metadata().map_err(|e| io_error(&path, "read", &e))?.into();
         let mut bytes = Vec::new();
         file.take(MAX_FILE).read_to_end(&mut bytes).map_err(|e| io_error(&path, "read", &e))?;
-        let bytes = proto_types::Secret::new(bytes);
-        serde_json::from_slice(bytes.expose()).map(Some).map_err(|e| corrupt(&path, &e))
+        let bytes = Secret::new(bytes);
+        let value = serde_json::from_slice(bytes.expose()).map_err(|e| corrupt(&path, &e))?;
+        self.held().files.insert(name, Content { bytes: Some(bytes), stamp: Some(stamp), owed: false });
+        Ok(Some(value))
     }
+}
 
-    /// Removes `name`, if it is there. Blocking.
-    pub fn remove(&self, name: &'static str) -> Result<(), DiskError> {
-        let path = self.path.join(name);
-        match std::fs::remove_file(&path) {
-            Ok(()) => self.sync(),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(io_error(&path, "remove", &e)),
+impl Held {
+    /// That the directory may be written, and is this agent's: one that was put in its place is locked anew.
+    fn claim(&mut self, dir: &Path) -> Result<(), DiskError> {
+        let Some(held) = &self.lock else {
+            let why = "the agent has stopped".into();
+            return Err(DiskError::Io { path: dir.display().to_string(), doing: "write", why });
+        };
+        place::check(dir)?;
+        if !place::is_lock_of(held, dir) {
+            self.lock = Some(place::lock(dir)?);
         }
+        Ok(())
     }
 
-    fn sync(&self) -> Result<(), DiskError> {
-        let synced = File::open(&self.path).and_then(|dir| dir.sync_all());
-        synced.map_err(|e| io_error(&self.path, "sync", &e))
+    fn mend(&mut self, dir: &Path) -> Result<Vec<&'static str>, DiskError> {
+        self.claim(dir)?;
+        let mut changed = Vec::new();
+        for (name, content) in &mut self.files {
+            let is_as_left = Stamp::of(&dir.join(name))? == content.stamp;
+            if is_as_left && !content.owed {
+                continue;
+            }
+            content.stamp = put(dir, name, content.bytes.as_ref())?;
+            if !std::mem::take(&mut content.owed) {
+                changed.push(*name);
+            }
+        }
+        Ok(changed)
     }
+}
+
+/// Puts `bytes` in the place of `name`, or takes it away. Answers what is there then.
+fn put(dir: &Path, name: &str, bytes: Option<&Secret<Vec<u8>>>) -> Result<Option<Stamp>, DiskError> {
+    let path = dir.join(name);
+    let Some(bytes) = bytes else {
+        return match std::fs::remove_file(&path) {
+            Ok(()) => sync(dir).map(|()| None),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(io_error(&path, "remove", &e)),
+        };
+    };
+    let temp = dir.join(format!("{name}.new"));
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&temp)
+        .map_err(|e| io_error(&temp, "open", &e))?;
+    file.write_all(bytes.expose()).map_err(|e| io_error(&temp, "write", &e))?;
+    file.sync_all().map_err(|e| io_error(&temp, "sync", &e))?;
+    std::fs::rename(&temp, &path).map_err(|e| io_error(&path, "replace", &e))?;
+    sync(dir)?;
+    Stamp::of(&path)
+}
+
+fn sync(dir: &Path) -> Result<(), DiskError> {
+    File::open(dir).and_then(|opened| opened.sync_all()).map_err(|e| io_error(dir, "sync", &e))
 }
 
 /// Names the place and the kind of the fault; a JSON error's own text could quote a key.

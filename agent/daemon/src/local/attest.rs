@@ -15,8 +15,12 @@ use tonic::{Request, Status};
 /// The longest that all attestors together may take.
 pub const ATTEST_WITHIN: Duration = Duration::from_secs(10);
 
-pub fn not_ready() -> Status {
-    Status::unavailable("the agent has not heard from the server yet; try again")
+/// There is nothing to serve yet, or no more; why, as far as it is known.
+pub fn not_ready(shared: &Shared) -> Status {
+    match shared.problem() {
+        Some(why) => Status::unavailable(format!("the agent has nothing to serve: {why}")),
+        None => Status::unavailable("the agent has not heard from the server yet; try again"),
+    }
 }
 
 pub fn stopping() -> Status {

@@ -16,7 +16,7 @@ pub struct InfoService {
 impl Agent for InfoService {
     async fn get_info(&self, request: Request<GetInfoRequest>) -> Result<Response<GetInfoResponse>, Status> {
         let peer = attest::peer(&request)?;
-        let server = self.shared.server.load_full().ok_or_else(attest::not_ready)?;
+        let server = self.shared.server.load_full().ok_or_else(|| attest::not_ready(&self.shared))?;
         let task = attest::innermost(&self.shared, &peer)?;
         attest::recheck(&peer)?;
         Ok(Response::new(GetInfoResponse {
@@ -28,7 +28,7 @@ impl Agent for InfoService {
             masked_json: server.masked_json.clone(),
             task_id: task.map(|t| t.id.to_string()).unwrap_or_default(),
             launch_socket: self.shared.launch_socket.display().to_string(),
-            problem: self.shared.journal.doubt().map(|d| d.to_string()).unwrap_or_default(),
+            problem: self.shared.problem().unwrap_or_default(),
         }))
     }
 

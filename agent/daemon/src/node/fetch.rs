@@ -3,11 +3,12 @@
 use crate::{
     keys::{KeyError, KeyRequest},
     shared::Shared,
+    trouble::About,
     upstream::timed,
     x509::X509Svid,
 };
 use agent_core::cache::Work;
-use proto_types::{Timestamp, id::excerpt};
+use proto_types::Timestamp;
 use proto_wire::spire::api::server::svid::v1::{BatchNewX509svidRequest, NewX509svidParams};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -62,15 +63,23 @@ async fn fetch(shared: &Shared, work: Vec<Work>) {
     let param =
         |(w, k): (&Work, &KeyRequest)| NewX509svidParams { entry_id: w.entry.id.as_str().into(), csr: k.csr.clone() };
     let params = work.iter().zip(&keys).map(param).collect();
-    let answer = match shared.journal.believed() {
+    let answer = match shared.takes_new() {
         Ok(()) => shared.upstream.svids().batch_new_x509svid(timed(BatchNewX509svidRequest { params })).await,
-        Err(doubted) => Err(doubted),
+        Err(not_taken) => {
+            tracing::warn!(why = %not_taken.message(), svids = work.len(), "SVIDs were not asked for");
+            return work.iter().for_each(|w| shared.identities.failed(w));
+        }
     };
     let mut results = match answer {
-        Ok(answer) => answer.into_inner().results.into_iter(),
+        Ok(answer) => {
+            shared.troubles.clear(About::Svids);
+            answer.into_inner().results.into_iter()
+        }
         Err(status) => {
             shared.note_refusal(&status, generation);
-            tracing::warn!(code = ?status.code(), why = %excerpt(status.message()), svids = work.len(), "SVIDs were not fetched");
+            let why = shared.upstream.why(&status);
+            tracing::warn!(code = ?status.code(), %why, svids = work.len(), "SVIDs were not fetched");
+            shared.troubles.set(About::Svids, format!("the server gave no SVIDs: {why}"));
             return work.iter().for_each(|w| shared.identities.failed(w));
         }
     };

@@ -7,12 +7,16 @@
 use crate::{
     disk::{DiskError, JournalDoc},
     shared::Shared,
+    trouble::About,
     upstream::timed,
 };
-use agent_core::journal::{Accepted, Doubt, Seen, Shown, judge};
+use agent_core::{
+    journal::{Accepted, Doubt, Seen, Shown, judge},
+    skew::skew,
+};
 use arc_swap::ArcSwapOption;
 use proto_tlog::{Hash, NoteError, SignedNote, Verified, VerifierKey};
-use proto_types::id::excerpt;
+use proto_types::{Timestamp, id::excerpt};
 use proto_wire::errand::v1::{CheckpointRequest, CheckpointResponse};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::Mutex;
@@ -78,8 +82,13 @@ pub async fn follow(shared: &Shared) -> Status {
 pub async fn ask(shared: &Shared) -> Result<(), Status> {
     let mut seen = shared.journal.seen.lock().await;
     let request = CheckpointRequest { seen_size: seen.as_ref().map_or(0, |s| s.size) };
+    let asked = shared.ports.clock.now();
     let judged = match shared.upstream.node().checkpoint(timed(request)).await {
-        Ok(answer) => read(answer.into_inner()).and_then(|shown| judge(seen.as_ref(), &shown)),
+        Ok(answer) => {
+            let answer = answer.into_inner();
+            compare_clocks(shared, asked, answer.now);
+            read(answer).and_then(|shown| judge(seen.as_ref(), &shown))
+        }
         // A server of the version before shows none; one that showed some must go on.
         Err(status) if status.code() == Code::Unimplemented => match *seen {
             None => Ok(Accepted::Same),
@@ -98,7 +107,8 @@ pub async fn ask(shared: &Shared) -> Result<(), Status> {
                 );
             }
             if let Accepted::Grown(now) | Accepted::RolledBack { now, .. } = accepted {
-                // On disk first: what was believed is still known after a crash.
+                // On disk first: what was believed is still known after a crash. While it is not there, nothing new is taken
+                // (`Shared::takes_new`), so that nothing is held that a restart would not know of.
                 if let Err(e) = keep(shared, &now).await {
                     tracing::error!(error = %e, "what was seen of the server's journal cannot be written down");
                 }
@@ -118,6 +128,19 @@ pub async fn ask(shared: &Shared) -> Result<(), Status> {
     }
 }
 
+/// Says by how much the clocks differ. What comes of it (certificates that are over, or not yet good) says it elsewhere.
+fn compare_clocks(shared: &Shared, asked: Timestamp, theirs: i64) {
+    // A server of the version before tells no time.
+    let told = Some(Timestamp::from_millis(theirs)).filter(|_| theirs > 0);
+    match told.and_then(|theirs| skew(asked, theirs, shared.ports.clock.now())) {
+        Some(skew) => {
+            tracing::warn!("{skew}");
+            shared.troubles.set(About::Clock, skew);
+        }
+        None => shared.troubles.clear(About::Clock),
+    }
+}
+
 async fn keep(shared: &Shared, now: &Seen) -> Result<(), DiskError> {
     let doc = JournalDoc {
         version: JournalDoc::VERSION,
@@ -127,7 +150,7 @@ async fn keep(shared: &Shared, now: &Seen) -> Result<(), DiskError> {
         size: now.size,
         root: now.root,
     };
-    shared.on_disk(move |disk| disk.write(JournalDoc::FILE, &doc)).await
+    shared.on_disk(move |disk| disk.keep(JournalDoc::FILE, &doc)).await
 }
 
 /// Bounds first; then the signature, by one of the keys that the server, proven by its certificate, calls its own.

@@ -40,9 +40,12 @@ impl Kept {
             current: identity.keep(),
             previous,
         };
-        write(shared, &doc).await?;
-        *held = Some(doc);
-        Ok(())
+        let done = if renewal { write(shared, &doc).await } else { keep(shared, &doc).await };
+        // One that was attested is this node's, written down or not; a renewed one is not used before it is.
+        if done.is_ok() || !renewal {
+            *held = Some(doc);
+        }
+        done
     }
 
     /// The server accepted the current pair: the one before is of no use any more.
@@ -72,6 +75,12 @@ impl Kept {
         *self.doc.lock().await = None;
         shared.on_disk(|disk| disk.remove(IdentityDoc::FILE)).await
     }
+}
+
+/// Owed when it fails.
+async fn keep(shared: &Shared, doc: &IdentityDoc) -> Result<(), DiskError> {
+    let doc = doc.clone();
+    shared.on_disk(move |disk| disk.keep(IdentityDoc::FILE, &doc)).await
 }
 
 async fn write(shared: &Shared, doc: &IdentityDoc) -> Result<(), DiskError> {

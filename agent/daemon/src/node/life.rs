@@ -7,9 +7,11 @@ use super::{BACKOFF_CAP, attest::attest, kept::Kept};
 use crate::{
     bundle::TrustBundle,
     config::{Bootstrap, ServerAddress},
+    disk::keeper,
     identity::Identity,
     keys::KeyRequest,
     shared::{AgentStatus, Generation, Shared},
+    trouble::About,
     upstream::{Refusal, Upstream, timed},
     x509::X509Svid,
 };
@@ -62,12 +64,14 @@ impl Life {
                     if let Err(e) = self.kept.put(&self.shared, &identity, self.prover.method(), false).await {
                         tracing::error!(error = %e, "the agent's identity cannot be written down; it lasts until the agent stops");
                     }
+                    self.shared.troubles.clear(About::Attestation);
                     self.shared.set_identity(Some(identity));
                     return Next::Go;
                 }
                 Err(why) => {
                     failures = failures.saturating_add(1);
                     tracing::warn!(%why, attempt = failures, "this node is not attested");
+                    self.shared.troubles.set(About::Attestation, format!("this node is not attested: {why}"));
                 }
             }
             let wait = self.shared.ports.backoff(failures, BACKOFF_CAP);
@@ -76,6 +80,8 @@ impl Life {
     }
 
     async fn attest_once(&self) -> Result<Identity, String> {
+        // What proves a node may be spent by it: not for an identity that cannot be kept.
+        keeper::look(&self.shared).await.map_err(|e| e.to_string())?;
         if self.shared.bundle.load().is_none() {
             self.first_bundle().await?;
         }
@@ -83,7 +89,7 @@ impl Life {
             attest(&self.shared.upstream, &*self.prover, &self.shared.trust_domain, &*self.shared.ports.clock).await;
         attested.map_err(|e| match e.is_final() {
             true => format!("{e}; attest it with a new token"),
-            false => e.to_string(),
+            false => self.shared.upstream.unreached().map_or_else(|| e.to_string(), |why| why.to_string()),
         })
     }
 
@@ -95,7 +101,7 @@ impl Life {
         tracing::warn!("danger_insecure_bootstrap: believing the first server that answers");
         let open = Upstream::danger_unverified(&self.servers, &self.shared.ports).map_err(|e| e.to_string())?;
         let answer = open.bundles().get_bundle(timed(GetBundleRequest { output_mask: None })).await;
-        let answer = answer.map_err(|s| format!("{:?}: {}", s.code(), proto_types::id::excerpt(s.message())))?;
+        let answer = answer.map_err(|s| format!("{:?}: {}", s.code(), open.why(&s)))?;
         let bundle = TrustBundle::from_wire(answer.get_ref(), &self.shared.trust_domain).map_err(|e| e.to_string())?;
         self.shared.set_bundle(Arc::new(bundle)).await;
         Ok(())
@@ -121,8 +127,11 @@ impl Life {
                 Err(None) => {}
                 Err(Some(status)) => {
                     self.shared.note_refusal(&status, generation);
-                    let words = proto_types::id::excerpt(status.message());
-                    tracing::warn!(code = ?status.code(), why = %words, until = %svid.not_after, "the agent's SVID is not renewed");
+                    let why = self.shared.upstream.why(&status);
+                    let until = svid.not_after;
+                    tracing::warn!(code = ?status.code(), %why, %until, "the agent's SVID is not renewed");
+                    let text = format!("the agent's SVID, good until {until}, is not renewed: {why}");
+                    self.shared.troubles.set(About::Renewal, text);
                 }
             }
             failures = failures.saturating_add(1);
@@ -156,6 +165,11 @@ impl Life {
             here(&e);
             None
         })?;
+        // Not asked for in vain: each is recorded.
+        keeper::look(&self.shared).await.map_err(|e| {
+            here(&e);
+            None
+        })?;
         let params = Some(AgentX509svidParams { csr: request.csr.clone() });
         let answer =
             self.shared.upstream.agents().renew_agent(timed(RenewAgentRequest { params })).await.map_err(Some)?;
@@ -172,6 +186,7 @@ impl Life {
             None
         })?;
         tracing::info!(until = %renewed.svid.not_after, "the agent's SVID is renewed");
+        self.shared.troubles.clear(About::Renewal);
         self.shared.set_identity(Some(renewed));
         Ok(())
     }
@@ -195,6 +210,8 @@ impl Life {
         if let Err(e) = self.kept.drop_all(&self.shared).await {
             tracing::error!(error = %e, "the lost identity cannot be removed from the disk");
         }
+        self.shared.troubles.clear(About::Renewal);
+        self.shared.troubles.set(About::Attestation, format!("{why}; it is being attested again"));
         self.shared.set_identity(None);
         if matches!(refusal, Refusal::Banned | Refusal::NotAttested) {
             self.forget_everything();

@@ -8,6 +8,7 @@ use crate::{
     bundle::TrustBundle,
     shared::{AgentStatus, Shared},
     tasks::Tasks,
+    trouble::About,
 };
 use agent_core::cache::Update;
 use proto_types::{Entry, EntryId, TaskId, id::excerpt};
@@ -34,10 +35,18 @@ pub async fn run(shared: Arc<Shared>, kept: Arc<Kept>) {
         };
         shared.journal.disconnected().await;
         match ended {
-            Ok(()) => tracing::info!("the server closed the watch"),
+            Ok(()) => {
+                tracing::info!("the server closed the watch");
+                shared.troubles.set(About::Server, "the server closed the connection");
+            }
             Err(status) => {
                 shared.note_refusal(&status, generation);
-                tracing::warn!(code = ?status.code(), why = %excerpt(status.message()), "the watch broke");
+                let why = shared.upstream.why(&status);
+                tracing::warn!(code = ?status.code(), %why, "the watch broke");
+                // A doubt is said as what it is.
+                if shared.journal.doubt().is_none() {
+                    shared.troubles.set(About::Server, format!("the server does not answer: {why}"));
+                }
             }
         }
         if shared.is_synced() && !matches!(*shared.status.borrow(), AgentStatus::Lost { .. }) {
@@ -82,6 +91,7 @@ async fn follow(shared: &Arc<Shared>, kept: &Kept, failures: &mut u32) -> Result
             *failures = 0;
             shared.identities.reconnected();
             shared.tasks.server_answers();
+            shared.troubles.clear(About::Server);
             shared.set_synced();
         }
     }

@@ -72,7 +72,7 @@ fn postponed(shared: &Shared, task: &LiveTask, held: &Arc<TaskSvid>) -> Arc<Task
 }
 
 async fn fetch(shared: &Shared, task: &LiveTask) -> Result<TaskSvid, Status> {
-    shared.journal.believed()?;
+    shared.takes_new()?;
     let request = KeyRequest::generate().map_err(|e| Status::internal(e.to_string()))?;
     let message = NewTaskX509svidRequest { task_id: task.id.to_string(), csr: request.csr.clone() };
     let answer = shared.upstream.node().new_task_x509svid(timed(message)).await?.into_inner();
@@ -98,7 +98,7 @@ pub async fn task_jwt(
     task: &LiveTask,
     audience: Vec<String>,
 ) -> Result<(Secret<String>, Timestamp), Status> {
-    shared.journal.believed()?;
+    shared.takes_new()?;
     let message = NewTaskJwtsvidRequest { task_id: task.id.to_string(), audience };
     let answer = shared.upstream.node().new_task_jwtsvid(timed(message)).await?.into_inner();
     let svid = answer.svid.ok_or_else(|| Status::internal("the server's answer carries no JWT-SVID"))?;

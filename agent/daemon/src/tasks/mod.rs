@@ -163,7 +163,7 @@ impl Tasks {
     pub async fn save(&self) -> Result<(), crate::disk::DiskError> {
         let _turn = self.saving.lock().await;
         let doc = self.document();
-        crate::shared::on_disk(self.disk.clone(), move |disk| disk.write(TasksDoc::FILE, &doc)).await
+        crate::shared::on_disk(self.disk.clone(), move |disk| disk.keep(TasksDoc::FILE, &doc)).await
     }
 
     /// The same, where nothing more can be done about a failure than to say so.

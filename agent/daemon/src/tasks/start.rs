@@ -37,7 +37,7 @@ pub async fn start(shared: &Arc<Shared>, peer: &Peer, request: StartRequest) -> 
     }
     let key = KeyRequest::generate().map_err(|e| Status::internal(e.to_string()))?;
     let handle = measured.is_none();
-    shared.journal.believed()?;
+    shared.takes_new()?;
     let message = StartTaskRequest {
         entry_id: entry.id.as_str().into(),
         intent: request.intent,
@@ -119,7 +119,7 @@ fn redeem(shared: &Shared, peer: &Peer, launch_id: &str) -> Result<Option<Arc<Me
 /// The first entry that matches, or the one of the identity that was asked for.
 fn choose(shared: &Shared, selectors: &Selectors, wanted: &str) -> Result<Arc<Entry>, Status> {
     if !shared.is_synced() {
-        return Err(attest::not_ready());
+        return Err(attest::not_ready(shared));
     }
     let mut matching = shared.identities.matching(selectors).into_iter();
     let found = matching.find(|e| wanted.is_empty() || e.spiffe_id.to_string() == wanted);

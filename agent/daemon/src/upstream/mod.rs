@@ -14,7 +14,10 @@ use crate::{config::ServerAddress, identity::CurrentIdentity, ports::Ports};
 use arc_swap::ArcSwap;
 use connect::Connector;
 use proto_tls::{DangerAnyone, Expected, HouseTime, SvidVerifier};
-use proto_types::{SpiffeId, TrustDomain, id::parse_spiffe_id};
+use proto_types::{
+    SpiffeId, TrustDomain,
+    id::{excerpt, parse_spiffe_id},
+};
 use proto_wire::{
     errand::v1::node_client::NodeClient,
     spire::api::server::{
@@ -24,7 +27,10 @@ use proto_wire::{
 };
 use rustls::{ClientConfig, client::Resumption, version::TLS13};
 use std::{sync::Arc, time::Duration};
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint},
+};
 use verify::BundleAnchors;
 
 /// Most bytes of one answer: a node may have 100,000 entries, stated in one message.
@@ -91,6 +97,16 @@ impl Upstream {
     /// on the old one end on it.
     pub fn renew(&self) {
         self.channel.store(Arc::new(open(&self.connector)));
+    }
+
+    /// Why no server is reached, when none is.
+    pub fn unreached(&self) -> Option<Arc<String>> {
+        self.connector.unreached()
+    }
+
+    /// Why a call failed, as far as anybody here knows.
+    pub fn why(&self, status: &Status) -> String {
+        self.unreached().map_or_else(|| excerpt(status.message()), |why| why.to_string())
     }
 
     fn channel(&self) -> Channel {

@@ -84,7 +84,7 @@ impl<A: Send> Feed<A> {
 
     async fn feed(&self) -> Result<(), Status> {
         if !self.shared.is_synced() {
-            return Err(attest::not_ready());
+            return Err(attest::not_ready(&self.shared));
         }
         let mut subscription = self.shared.identities.subscribe(attest::selectors(&self.shared, &self.peer).await?);
         let patience = self.shared.ports.clock.now().plus(FIRST_WITHIN);
@@ -104,12 +104,14 @@ impl<A: Send> Feed<A> {
                 }
                 Some(_) => drop(place),
                 // What it was sent has expired: the stream must not go on as if it were still good.
-                None if sent.is_some() => return Err(attest::not_ready()),
+                None if sent.is_some() => return Err(attest::not_ready(&self.shared)),
                 None => drop(place),
             }
             let limit = if sent.is_none() { Some(patience) } else { None };
             match self.turn(&scene, &subscription, limit).await {
-                Turn::Over if sent.is_none() && !self.answers.is_closed() => return Err(attest::not_ready()),
+                Turn::Over if sent.is_none() && !self.answers.is_closed() => {
+                    return Err(attest::not_ready(&self.shared));
+                }
                 Turn::Over => return Ok(()),
                 Turn::Again => {}
             }
@@ -159,7 +161,7 @@ impl<A: Send> Feed<A> {
         };
         // The version before the bundle: at worst the same bundle is sent twice, never an old one for good.
         let bundle_version = shared.bundle_version.load(Ordering::Acquire);
-        let bundle = shared.bundle.load_full().ok_or_else(attest::not_ready)?;
+        let bundle = shared.bundle.load_full().ok_or_else(|| attest::not_ready(shared))?;
         let trust_domain = format!("spiffe://{}", shared.trust_domain);
         Ok(Scene { view: shared.identities.view(subscription.selectors()), task, bundle, trust_domain, bundle_version })
     }

@@ -12,6 +12,7 @@ use crate::{
         LiveTask,
         credentials::{task_id_of, task_jwt},
     },
+    trouble::About,
     upstream::timed,
 };
 use agent_core::cache::{JwtKey, Lookup};
@@ -32,7 +33,7 @@ const AT_ONCE: usize = 8;
 pub async fn fetch(shared: &Shared, peer: &Peer, request: JwtsvidRequest) -> Result<JwtsvidResponse, Status> {
     check(&request)?;
     if !shared.is_synced() {
-        return Err(attest::not_ready());
+        return Err(attest::not_ready(shared));
     }
     let selectors = attest::selectors(shared, peer).await?;
     let wanted = |id: &str| request.spiffe_id.is_empty() || request.spiffe_id == id;
@@ -97,7 +98,7 @@ async fn of_entry(shared: &Shared, entry: &Entry, audience: &[String], in_task: 
 
 async fn mint(shared: &Shared, entry: &Entry, key: JwtKey) -> Result<Arc<JwtSvid>, Status> {
     let generation = *shared.generation.borrow();
-    shared.journal.believed()?;
+    shared.takes_new()?;
     let message = NewJwtsvidRequest { entry_id: entry.id.as_str().into(), audience: key.audiences().to_vec() };
     let answer = shared.upstream.svids().new_jwtsvid(timed(message)).await.inspect_err(|status| {
         shared.note_refusal(status, generation);
@@ -109,7 +110,8 @@ async fn mint(shared: &Shared, entry: &Entry, key: JwtKey) -> Result<Arc<JwtSvid
     let expires_at = Timestamp::from_secs(svid.expires_at);
     let jwt = Arc::new(JwtSvid { token: Secret::new(svid.token), kid, issued_at, expires_at });
     if expires_at <= now {
-        return Err(Status::unavailable("the server's JWT-SVID has expired already; compare the clocks"));
+        let clocks = shared.troubles.get(About::Clock).unwrap_or_else(|| "compare the clocks".into());
+        return Err(Status::unavailable(format!("the server's JWT-SVID has expired already: {clocks}")));
     }
     if !entry.jwt_svid_include_jti {
         shared.identities.keep_jwt(key, &jwt);

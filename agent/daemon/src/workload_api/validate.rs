@@ -26,13 +26,13 @@ pub async fn validate(
         return Err(Status::invalid_argument("svid must be specified"));
     }
     if !shared.is_synced() {
-        return Err(attest::not_ready());
+        return Err(attest::not_ready(shared));
     }
     let selectors = attest::selectors(shared, peer).await?;
     if shared.identities.matching(&selectors).is_empty() && attest::innermost(shared, peer)?.is_none() {
         return Err(attest::no_identity());
     }
-    let bundle = shared.bundle.load_full().ok_or_else(attest::not_ready)?;
+    let bundle = shared.bundle.load_full().ok_or_else(|| attest::not_ready(shared))?;
     let td = claimed_trust_domain(&request.svid).map_err(|e| Status::invalid_argument(e.to_string()))?;
     if td != shared.trust_domain {
         return Err(Status::invalid_argument("the token is of a trust domain whose keys are not known here"));

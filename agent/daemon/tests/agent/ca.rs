@@ -36,7 +36,7 @@ impl Ca {
         params.distinguished_name = DistinguishedName::new();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.not_before = date(now.minus(Duration::from_secs(3600)));
+        params.not_before = date(now.minus(Duration::from_secs(86_400)));
         params.not_after = date(now.plus(Duration::from_secs(10 * 365 * 86_400)));
         let key = KeyPair::generate().unwrap();
         let cert = params.self_signed(&key).unwrap();
@@ -58,9 +58,9 @@ impl Ca {
     }
 
     /// A certificate and its key (PKCS#8).
-    pub fn server(&self, id: &str, now: Timestamp) -> (Vec<u8>, Vec<u8>) {
+    pub fn server(&self, id: &str, from: Timestamp, life: Duration) -> (Vec<u8>, Vec<u8>) {
         let key = KeyPair::generate().unwrap();
-        let params = self.leaf(id, now.minus(Duration::from_secs(10)), Duration::from_secs(5 * 365 * 86_400));
+        let params = self.leaf(id, from, life);
         (params.signed_by(&key, &self.issuer).unwrap().der().to_vec(), key.serialize_der())
     }
 

@@ -38,6 +38,10 @@ pub const TOKEN: &str = "join-me";
 pub const AGENT: &str = "spiffe://example.org/spire/agent/join_token/one";
 pub const SVID_TTL: Duration = Duration::from_secs(3600);
 pub const AGENT_TTL: Duration = Duration::from_secs(24 * 3600);
+const SERVER: &str = "spiffe://example.org/spire/server";
+/// As real servers have it.
+const BACKDATE: Duration = Duration::from_secs(30);
+const DAY: Duration = Duration::from_secs(86_400);
 pub const ISSUER: &str = "https://errand.example.org";
 
 pub type Watcher = mpsc::UnboundedSender<Result<WatchResponse, Status>>;
@@ -57,8 +61,12 @@ pub struct Script {
     pub tasks: HashMap<String, String>,
     pub ended: Vec<(String, String)>,
     pub task_ttl: Option<Duration>,
+    /// When the agent's SVID ends.
+    pub agent_until: Option<Timestamp>,
     pub watchers: Vec<Watcher>,
     pub journal: Journal,
+    /// What is answered to whoever wants something that would have to be recorded.
+    pub unrecorded: Option<String>,
 }
 
 /// The server's journal, by its leaves.
@@ -81,6 +89,11 @@ impl State {
     }
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Whether anything can be recorded.
+    pub fn records(&self) -> Result<(), Status> {
+        self.script().unrecorded.clone().map_or(Ok(()), |why| Err(Status::unavailable(why)))
     }
 
     /// Sends a change to every agent that watches.
@@ -114,6 +127,10 @@ impl State {
         let mut script = self.script();
         if script.banned {
             return Err(refused(wire::permission_denied_details::Reason::AgentBanned));
+        }
+        // By its own clock at each call: a connection may outlive the certificate that opened it.
+        if script.agent_until.is_some_and(|until| until <= self.now()) {
+            return Err(refused(wire::permission_denied_details::Reason::AgentExpired));
         }
         let Some(Some(serial)) = request.extensions().get::<Option<String>>().cloned() else {
             return Err(refused(wire::permission_denied_details::Reason::AgentNotAttested));
@@ -152,12 +169,26 @@ pub struct FakeServer {
 
 impl FakeServer {
     pub fn start(clock: &FakeClock) -> Self {
-        Self::start_as(clock, "spiffe://example.org/spire/server")
+        Self::start_as(clock, SERVER)
     }
 
     pub fn start_as(clock: &FakeClock, id: &str) -> Self {
+        Self::start_with(clock, id, BACKDATE, DAY * 5 * 365)
+    }
+
+    /// One whose certificate is so old.
+    pub fn start_since(clock: &FakeClock, age: Duration) -> Self {
+        Self::start_with(clock, SERVER, age, DAY * 5 * 365)
+    }
+
+    /// One whose certificate was just made, and lasts so long.
+    pub fn start_for(clock: &FakeClock, life: Duration) -> Self {
+        Self::start_with(clock, SERVER, BACKDATE, life)
+    }
+
+    fn start_with(clock: &FakeClock, id: &str, age: Duration, life: Duration) -> Self {
         let ca = Ca::new(clock.now());
-        let tls = TlsAcceptor::from(Arc::new(tls(&ca, id, clock)));
+        let tls = TlsAcceptor::from(Arc::new(tls(&ca, ca.server(id, clock.now().minus(age), age + life), clock)));
         let state = Arc::new(State { clock: clock.clone(), ca, script: Mutex::default() });
         let mut server = Self { state, addr: ([127, 0, 0, 1], 0).into(), tls, runtime: None };
         server.come_back();
@@ -215,7 +246,7 @@ impl TimeProvider for TlsTime {
     }
 }
 
-fn tls(ca: &Ca, id: &str, clock: &FakeClock) -> ServerConfig {
+fn tls(ca: &Ca, (cert, key): (Vec<u8>, Vec<u8>), clock: &FakeClock) -> ServerConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from(ca.der.clone())).unwrap();
@@ -223,7 +254,6 @@ fn tls(ca: &Ca, id: &str, clock: &FakeClock) -> ServerConfig {
         .allow_unauthenticated()
         .build()
         .unwrap();
-    let (cert, key) = ca.server(id, clock.now());
     let mut config = ServerConfig::builder_with_details(provider, Arc::new(TlsTime(clock.clone())))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()

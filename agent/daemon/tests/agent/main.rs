@@ -4,7 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod ca;
+mod clocks;
 mod configuration;
+mod data_dir;
 mod explain;
 mod fake;
 mod helper;
@@ -15,5 +17,6 @@ mod services;
 mod sockets;
 mod task_life;
 mod unimplemented;
+mod unwritable;
 mod workload_api;
 mod world;

@@ -49,6 +49,7 @@ impl Agent for Service {
         }
         script.token_spent = true;
         script.attested += 1;
+        script.agent_until = Some(self.0.now().plus(AGENT_TTL));
         let csr = params.params.unwrap_or_default().csr;
         let svid = self.0.ca.svid(AGENT, &csr, self.0.now(), AGENT_TTL);
         let result = out::Result { svid: Some(svid), reattestable: false };
@@ -58,7 +59,10 @@ impl Agent for Service {
 
     async fn renew_agent(&self, request: Request<agent::RenewAgentRequest>) -> Answer<agent::RenewAgentResponse> {
         self.0.check(&request)?;
-        self.0.script().renewed += 1;
+        let mut script = self.0.script();
+        script.renewed += 1;
+        script.agent_until = Some(self.0.now().plus(AGENT_TTL));
+        drop(script);
         let csr = request.into_inner().params.unwrap_or_default().csr;
         let svid = Some(self.0.ca.svid(AGENT, &csr, self.0.now(), AGENT_TTL));
         Ok(Response::new(agent::RenewAgentResponse { svid }))
@@ -105,6 +109,7 @@ impl Svid for Service {
         request: Request<svid::BatchNewX509svidRequest>,
     ) -> Answer<svid::BatchNewX509svidResponse> {
         self.0.check(&request)?;
+        self.0.records()?;
         let params = request.into_inner().params;
         let mut script = self.0.script();
         script.svids += params.len() as u32;
@@ -122,6 +127,7 @@ impl Svid for Service {
 
     async fn new_jwtsvid(&self, request: Request<svid::NewJwtsvidRequest>) -> Answer<svid::NewJwtsvidResponse> {
         self.0.check(&request)?;
+        self.0.records()?;
         let request = request.into_inner();
         let mut script = self.0.script();
         script.jwts += 1;
@@ -248,6 +254,7 @@ impl Node for Service {
             note: note.unwrap_or_default(),
             keys: vec![log.verifier().to_string()],
             consistency: path.unwrap_or_default().iter().map(|hash| hash.to_vec()).collect(),
+            now: self.0.now().as_millis(),
         }))
     }
 }

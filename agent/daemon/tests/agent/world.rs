@@ -5,7 +5,7 @@ use agent_daemon::{Agent, AgentConfig, Ports, Running};
 use hyper_util::rt::TokioIo;
 use proto_types::{Clock, SystemClock};
 use proto_wire::{
-    errand::v1::{agent_client::AgentClient, task_client::TaskClient},
+    errand::v1::{GetInfoRequest, agent_client::AgentClient, task_client::TaskClient},
     spire::api::types as wire,
     workload::{X509svidRequest, X509svidResponse, spiffe_workload_api_client::SpiffeWorkloadApiClient},
 };
@@ -68,7 +68,12 @@ impl World {
     }
 
     pub async fn launch(&self, config: AgentConfig) -> Running {
-        let ports = Ports { clock: Arc::new(self.clock.clone()), entropy: Arc::new(SeededEntropy::new(7)) };
+        self.launch_by(config, &self.clock).await
+    }
+
+    /// The same by another clock.
+    pub async fn launch_by(&self, config: AgentConfig, clock: &FakeClock) -> Running {
+        let ports = Ports { clock: Arc::new(clock.clone()), entropy: Arc::new(SeededEntropy::new(7)) };
         Agent::start(config, ports).await.unwrap()
     }
 
@@ -147,6 +152,11 @@ impl World {
             ..Default::default()
         }
     }
+}
+
+/// What the agent says is wrong, as `errand agent healthcheck` asks for it.
+pub async fn problem(world: &World) -> String {
+    world.info().get_info(GetInfoRequest {}).await.unwrap().into_inner().problem
 }
 
 pub fn channel(socket: &Path) -> Channel {

@@ -178,6 +178,7 @@ impl Node for Service {
             note: note.map(|n| n.to_string()).unwrap_or_default(),
             keys: self.0.admin.journal_keys().iter().map(ToString::to_string).collect(),
             consistency: path.unwrap_or_default().iter().map(|hash| hash.to_vec()).collect(),
+            now: self.0.service.ports().clock.now().as_millis(),
         }))
     }
 }

@@ -52,7 +52,7 @@ fn secs_from_now(t: Timestamp) -> i64 {
 fn a_certificate_begins_ten_seconds_ago_and_ends_at_the_least_of_its_ends() {
     let ttls = Ttls::default();
     let of = |ttl, ca| x509_template(&id("/web"), &[], ttl, &ttls, NOW, ca).unwrap();
-    assert_eq!(secs_from_now(of(0, FAR).not_before), -10);
+    assert_eq!(secs_from_now(of(0, FAR).not_before), -30);
     assert_eq!(secs_from_now(of(0, FAR).not_after), 3600);
     assert_eq!(secs_from_now(of(60, FAR).not_after), 60);
     assert_eq!(secs_from_now(of(0, Timestamp::from_secs(NOW.as_secs() + 5)).not_after), 5);

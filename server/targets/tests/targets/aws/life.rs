@@ -24,7 +24,7 @@ async fn a_session_is_asked_for_with_a_name_tags_and_a_source_identity_that_name
     let claims = cloud.claims();
     assert_eq!((&claims["iss"], &claims["aud"]), (&json!("https://errand.example.org"), &json!("sts.amazonaws.com")));
     assert_eq!((&claims["sub"], &claims["iat"]), (&json!(PLANNER), &json!(now)));
-    assert_eq!((&claims["nbf"], &claims["exp"]), (&json!(now - 10), &json!(now + 120)));
+    assert_eq!((&claims["nbf"], &claims["exp"]), (&json!(now - 30), &json!(now + 120)));
     assert_eq!(
         claims["https://aws.amazon.com/tags"],
         json!({
