@@ -198,7 +198,6 @@ pub fn agent(command: AgentCommand, _output: Output) -> Result<i32> {
     }
 }
 
-<<<<<<< HEAD
 /// Says when the agent is ready; completes only when it will never be.
 async fn until_lost(agent: &agent_daemon::Running) -> CliError {
     match agent.ready().await {
@@ -214,10 +213,7 @@ async fn told_to_stop(signals: &mut Signals) {
     }
 }
 
-/// An agent that has reached its server can say who that is.
-=======
 /// An agent that has reached its server can say who that is, and one that is not well says why.
->>>>>>> faultsb
 async fn agent_health(config: &AgentConfig) -> Result<i32> {
     let agent = AgentClient::connect(&config.socket).await.map_err(CliError::from)?;
     let info = agent.info(&SystemClock).await.map_err(CliError::from)?;
