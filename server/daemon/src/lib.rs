@@ -5,6 +5,7 @@
 
 mod admin;
 mod config;
+mod jobs;
 mod rotator;
 mod socket;
 mod start;

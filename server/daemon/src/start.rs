@@ -27,8 +27,7 @@ use server_core::{
     ports::{Archive, Commit, Feed, KindContext, Ledger, ReadError, SinkError, Snapshots, Target},
 };
 use server_policy::CedarCompiler;
-use server_service::{Outlet, Ports, Service, ServiceError, Settings};
-use server_sinks::SinkConfig;
+use server_service::{Ports, Service, ServiceError, Settings};
 use server_store::{OpenError, OpenOptions, SqliteStore};
 use server_targets::Registry;
 use std::{
@@ -101,13 +100,13 @@ pub struct Addresses {
 pub struct Running {
     pub addresses: Addresses,
     pub service: Service,
-    store: Arc<SqliteStore>,
-    keyring: Arc<Keyring>,
-    clock: Arc<dyn Clock>,
+    pub(crate) store: Arc<SqliteStore>,
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) clock: Arc<dyn Clock>,
     serving: CancellationToken,
-    working: CancellationToken,
+    pub(crate) working: CancellationToken,
     tasks: TaskTracker,
-    workers: TaskTracker,
+    pub(crate) workers: TaskTracker,
 }
 
 /// The composition root.
@@ -384,89 +383,6 @@ impl Bound {
 }
 
 impl Running {
-    /// What goes on whether anybody calls or not.
-    fn work(&self, rotator: &Arc<Rotator>) {
-        let (service, stop) = (self.service.clone(), self.working.clone());
-        self.workers.spawn(async move { service.follow(stop).await });
-        let (service, stop) = (self.service.clone(), self.working.clone());
-        self.workers.spawn(async move { service.reconcile(stop).await });
-        let (service, stop) = (self.service.clone(), self.working.clone());
-        self.workers.spawn(async move { service.scan(stop).await });
-        let (rotator, service) = (rotator.clone(), self.service.clone());
-        self.every(Duration::from_secs(1), move || {
-            let (rotator, service) = (rotator.clone(), service.clone());
-            async move {
-                match rotator.tick().await {
-                    Ok(true) => service.announce_bundle(),
-                    Ok(false) => {}
-                    Err(error) => tracing::error!(%error, "rotating the signing keys failed; trying again"),
-                }
-            }
-        });
-        let (store, keyring) = (self.store.clone(), self.keyring.clone());
-        self.every(Duration::from_secs(1), move || {
-            let (store, keyring) = (store.clone(), keyring.clone());
-            async move {
-                if let Err(error) = store.write_root(Some(keyring.as_ref())).await {
-                    tracing::warn!(%error, "the journal's root could not be written; trying again");
-                }
-            }
-        });
-        let store = self.store.clone();
-        self.every(Duration::from_secs(300), move || {
-            let store = store.clone();
-            async move {
-                if let Err(error) = store.tidy().await {
-                    tracing::warn!(%error, "expired claims could not be removed; trying again");
-                }
-            }
-        });
-    }
-
-    /// The journal's ways out, each on its own.
-    async fn forward(&self, config: &ServerConfig) -> Result<(), StartError> {
-        let open = |c: &SinkConfig| match c.place.open(self.service.ports().clock.clone()) {
-            Ok(sink) => Ok(Outlet { name: c.name.clone(), kind: c.kind, timeout: c.timeout, sink }),
-            Err(source) => Err(StartError::Sink { name: c.name.clone(), source }),
-        };
-        let outlets = config.sinks.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        for forwarder in self.service.attach_sinks(outlets).await? {
-            self.workers.spawn(forwarder.run(self.working.clone()));
-        }
-        Ok(())
-    }
-
-    /// What is older than it is kept. The rows go even when no more is let go: a server that ended did not get to them.
-    fn let_go(&self, keep: Option<Duration>) {
-        let (service, store) = (self.service.clone(), self.store.clone());
-        self.every(Duration::from_secs(600), move || {
-            let (service, store) = (service.clone(), store.clone());
-            async move {
-                if let Some(keep) = keep
-                    && let Err(error) = service.prune_journal(keep).await
-                {
-                    tracing::warn!(%error, "old records could not be let go; trying again");
-                }
-                if let Err(error) = store.sweep().await {
-                    tracing::warn!(%error, "the rows of records that were let go could not be deleted; trying again");
-                }
-            }
-        });
-    }
-
-    fn every<F: Future<Output = ()> + Send>(&self, pause: Duration, job: impl Fn() -> F + Send + 'static) {
-        let (clock, stop) = (self.clock.clone(), self.working.clone());
-        self.workers.spawn(async move {
-            loop {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = clock.sleep(pause) => {}
-                }
-                job().await;
-            }
-        });
-    }
-
     fn serve(
         &self,
         bound: Bound,

@@ -37,6 +37,7 @@ pub use holds::MadeHold;
 pub use issue::{IssuedJwt, IssuedX509};
 pub use leases::Who;
 pub use node_view::{NodeUpdate, NodeWatch};
+pub use prune::{LOOK_EVERY, LOOKS};
 pub use register::Created;
 pub use revoked::RevokedTokens;
 pub use settings::Settings;
@@ -55,7 +56,7 @@ use server_core::{
     },
 };
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, RwLock},
 };
 use tokio::sync::{broadcast, watch};
@@ -122,6 +123,8 @@ struct Inner {
     applying: tokio::sync::Mutex<()>,
     redacting: tokio::sync::Mutex<()>,
     sinks: Mutex<Vec<Arc<sinks::Progress>>>,
+    /// What could have gone from the journal at each of the last looks.
+    looks: Mutex<VecDeque<Position>>,
 }
 
 impl Service {
@@ -148,6 +151,7 @@ impl Service {
                 applying: tokio::sync::Mutex::default(),
                 redacting: tokio::sync::Mutex::default(),
                 sinks: Mutex::default(),
+                looks: Mutex::default(),
                 ports,
             }),
         })

@@ -51,6 +51,10 @@ async fn what_was_let_go_is_read_by_nobody_and_what_is_kept_verifies() {
     assert_eq!(store.pruned().await.unwrap().size(), 0);
     store.commit(prune(600)).await.unwrap();
     store.write_root(None).await.unwrap();
+    // A server that ends here has said that they are gone, and deletes their rows when it is back.
+    drop(store);
+    assert_eq!(rows(&path, "SELECT count(*) FROM journal"), 701);
+    let store = open(&path);
     for swept in [false, true] {
         let gone = Err(ReadError::Pruned(Position(600)));
         for from in [0, 599] {

@@ -1,9 +1,13 @@
 //! Many leases that expired while the server was away, in targets that take their time and sometimes fail: while they are
 //! ended, everybody else is served. Fault F27, in short; time is the test's: a target answers when it is told to.
 
-use crate::{clock::Off, local::Local, steps::verdict};
+use crate::{
+    clock::Off,
+    local::{Local, invented},
+    steps::verdict,
+};
 use futures_util::future::try_join_all;
-use proto_types::{Entropy as _, Fut, Lease, LeaseId, LeaseState, OsEntropy, Revocability, RoleName, Secret, Task};
+use proto_types::{Entropy as _, Fut, Lease, LeaseId, LeaseState, OsEntropy, Revocability, RoleName, Task};
 use serde_json::Value;
 use server_core::{
     lease::{self, NewLease},
@@ -98,16 +102,7 @@ impl Target for Slow {
         self.inner.roles()
     }
     fn issue<'a>(&'a self, _: &'a Durable, request: &'a IssueRequest) -> Fut<'a, Result<Issued, IssueError>> {
-        Box::pin(async move {
-            Ok(Issued {
-                fields: Secret::new(serde_json::json!({ "user": request.name }).to_string()),
-                access_token: Secret::new("none".into()),
-                token_type: "urn:errand:token-type:database-credential",
-                placement: Vec::new(),
-                handle: Value::Null,
-                not_after: request.not_after,
-            })
-        })
+        Box::pin(async move { Ok(invented(request)) })
     }
     fn mint<'a>(&'a self, request: &'a IssueRequest) -> Fut<'a, Result<Issued, IssueError>> {
         self.inner.mint(request)

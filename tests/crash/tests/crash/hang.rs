@@ -1,8 +1,8 @@
 //! A target that does not answer: whoever else is to be ended is ended in time.
 
-use crate::local::Local;
+use crate::local::{Local, invented};
 use futures_util::{StreamExt as _, future::join_all, stream};
-use proto_types::{Fut, Lease, LeaseState, Secret};
+use proto_types::{Fut, Lease, LeaseState};
 use server_core::ports::{
     Durable, IssueError, IssueRequest, Issued, Missing, RevokeError, Revoked, RoleLimits, Target,
 };
@@ -45,14 +45,7 @@ impl Target for Silent {
             if request.role == self.issue {
                 std::future::pending::<()>().await;
             }
-            Ok(Issued {
-                fields: Secret::new(serde_json::json!({ "user": request.name }).to_string()),
-                access_token: Secret::new("none".into()),
-                token_type: "urn:errand:token-type:database-credential",
-                placement: Vec::new(),
-                handle: serde_json::Value::Null,
-                not_after: request.not_after,
-            })
+            Ok(invented(request))
         })
     }
     fn mint<'a>(&'a self, request: &'a IssueRequest) -> Fut<'a, Result<Issued, IssueError>> {

@@ -1,12 +1,25 @@
 //! A server inside the test's own process, where decorators and the clock are in reach.
 
-use proto_types::{Clock, Lease, OsEntropy, SystemClock};
+use proto_types::{Clock, Lease, OsEntropy, Secret, SystemClock};
+use server_core::ports::{IssueRequest, Issued};
 use server_daemon::{Decorators, Machine, Running, Server};
 use std::sync::Arc;
 use tests_crash::{
     evidence::Store,
     world::{Hello, World, seed},
 };
+
+/// A credential that no target made, for stand-ins whose ends are what is tried.
+pub fn invented(request: &IssueRequest) -> Issued {
+    Issued {
+        fields: Secret::new(serde_json::json!({ "user": request.name }).to_string()),
+        access_token: Secret::new("none".into()),
+        token_type: "urn:errand:token-type:database-credential",
+        placement: Vec::new(),
+        handle: serde_json::Value::Null,
+        not_after: request.not_after,
+    }
+}
 
 pub struct Local {
     pub hello: Hello,

@@ -11,7 +11,10 @@ use server_core::lease::from_record;
 use std::{
     collections::BTreeSet,
     fs,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use testkit::{poll, postgres::PostgresFixture};
@@ -37,7 +40,7 @@ struct Waiting {
 }
 
 impl Waiting {
-    async fn at(pg: &PostgresFixture, world: &std::sync::Arc<World>, hello: &Hello) -> Self {
+    async fn at(pg: &PostgresFixture, world: &Arc<World>, hello: &Hello) -> Self {
         let agent = Agent::attest(hello).await.expect("the agent attests");
         let node = agent.at(hello);
         let tasks = try_join_all((0..CLIENTS).map(|n| start(&node, n))).await.expect("the tasks start");
@@ -68,14 +71,20 @@ async fn takes_nothing_new(hello: &Hello) {
     poll::until("nobody listens any more", DRAINED, refused).await;
 }
 
+/// A server that was told to stop while it had exchanges under way.
+async fn stopping(pg: &PostgresFixture) -> (Arc<World>, Server, Waiting) {
+    let world = Arc::new(World::new(pg));
+    let server = Server::start(&world, &[]).await;
+    let waiting = Waiting::at(pg, &world, &server.hello).await;
+    server.signal(Signal::SIGTERM);
+    takes_nothing_new(&server.hello).await;
+    (world, server, waiting)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_told_to_stop_answers_what_it_began_and_takes_nothing_new() {
     let pg = PostgresFixture::start().await;
-    let world = std::sync::Arc::new(World::new(&pg));
-    let mut server = Server::start(&world, &[]).await;
-    let waiting = Waiting::at(&pg, &world, &server.hello).await;
-    server.signal(Signal::SIGTERM);
-    takes_nothing_new(&server.hello).await;
+    let (world, mut server, waiting) = stopping(&pg).await;
     // It has no meaning any more, and ends nothing either.
     server.signal(Signal::SIGHUP);
     drop(waiting.held);
@@ -94,11 +103,7 @@ async fn a_server_told_to_stop_answers_what_it_began_and_takes_nothing_new() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_told_twice_to_stop_waits_for_nothing_and_forgets_nothing() {
     let pg = PostgresFixture::start().await;
-    let world = std::sync::Arc::new(World::new(&pg));
-    let mut server = Server::start(&world, &[]).await;
-    let waiting = Waiting::at(&pg, &world, &server.hello).await;
-    server.signal(Signal::SIGTERM);
-    takes_nothing_new(&server.hello).await;
+    let (world, mut server, waiting) = stopping(&pg).await;
     server.signal(Signal::SIGTERM);
     // What is under way cannot be finished before the lock is gone: an end that waits for it has another status.
     let ended = server.ends_within(DRAINED).await.expect("it ends");

@@ -1,7 +1,8 @@
 //! `/v1/journal/export`: the journal up to a checkpoint signed now, oldest record first.
 //!
-//! A whole export is the stored bytes of all that is kept, verified by the reader. One with a filter proves each of its records by itself and
-//! says in its first line that it is a selection. The formats of others have no first line, and prove nothing.
+//! A whole export is the stored bytes of all that is kept, verified by the reader. One with a filter proves each of its
+//! records by itself and says in its first line that it is a selection. The formats of others have no first line, and prove
+//! nothing.
 
 use super::{
     super::query::{Export, Params},
