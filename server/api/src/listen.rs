@@ -2,8 +2,13 @@
 //! itself, and an error of `accept` never ends a loop.
 
 use crate::Peer;
-use axum::{Router, body::Body, extract::Request};
-use hyper::body::Incoming;
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::Request,
+    http::header::CONTENT_TYPE,
+};
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -11,7 +16,15 @@ use hyper_util::{
 use proto_tls::Svid;
 use proto_types::Clock;
 use rustls::ServerConfig;
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
@@ -23,7 +36,7 @@ use tower::ServiceExt;
 
 /// The longest a handshake may take: half-open connections do not pile up.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long a connection may stay without a first request.
+/// How long a connection may stay without a first request, and how long the body of a request that is no gRPC may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Connections at once on one listener.
 const MAX_CONNECTIONS: usize = 10_000;
@@ -127,10 +140,16 @@ impl Serving {
     ) {
         let asked = Arc::new(Notify::new());
         let first = asked.clone();
+        let clock = self.clock.clone();
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             asked.notify_one();
             let router = router.clone();
-            let mut request = request.map(Body::new);
+            let kind = request.headers().get(CONTENT_TYPE);
+            let may_stream = kind.is_some_and(|t| t.as_bytes().starts_with(b"application/grpc"));
+            let mut request = request.map(|body| match body.is_end_stream() || may_stream {
+                true => Body::new(body),
+                false => Body::new(Prompt { body, late: clock.sleep(PATIENCE) }),
+            });
             request.extensions_mut().insert(peer.clone());
             async move { Ok::<_, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {})) }
         });
@@ -171,5 +190,30 @@ impl Serving {
                 () = self.clock.sleep(Duration::from_secs(5)) => {}
             }
         }
+    }
+}
+
+/// A body that has to be there by a certain time: who sends a form byte by byte holds no place for ever.
+struct Prompt {
+    body: Incoming,
+    late: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl hyper::body::Body for Prompt {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = self.get_mut();
+        match Pin::new(&mut this.body).poll_frame(cx) {
+            Poll::Pending => this.late.as_mut().poll(cx).map(|()| Some(Err("the body took too long".into()))),
+            ready => ready.map_err(Into::into),
+        }
+    }
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

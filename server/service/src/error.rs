@@ -56,7 +56,7 @@ pub enum ServiceError {
 }
 
 impl ServiceError {
-    pub(crate) fn not_found(what: &'static str, id: impl ToString) -> Self {
+    pub fn not_found(what: &'static str, id: impl ToString) -> Self {
         Self::NotFound { what, id: proto_types::id::excerpt(&id.to_string()) }
     }
     /// A stable word for journals, metrics and problem documents.

@@ -15,8 +15,14 @@ mod node;
 mod page;
 mod svid;
 
-use crate::{Api, Peer};
-use axum::{Router, extract::State, middleware::Next, response::Response};
+use crate::{Api, Peer, problem::Problem};
+use axum::{
+    Router,
+    extract::State,
+    http::header,
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use proto_wire::{
     errand::v1::node_server::NodeServer,
@@ -27,6 +33,7 @@ use proto_wire::{
     },
 };
 use server_core::ports::ProvenKey;
+use server_service::ServiceError;
 use std::{net::IpAddr, num::NonZeroU32};
 use tonic::{Status, service::Routes};
 
@@ -103,6 +110,7 @@ pub(crate) fn admin(api: &Api) -> Router {
         .add_service(HealthServer::new(health::Service(api.clone())).max_decoding_message_size(MAX_OPEN_MESSAGE))
         .add_service(DebugServer::new(debug::Service(api.clone())).max_decoding_message_size(MAX_OPEN_MESSAGE))
         .into_axum_router()
+        .fallback(nothing_here)
         .layer(axum::middleware::from_fn(asked))
 }
 
@@ -110,7 +118,18 @@ pub(crate) fn admin(api: &Api) -> Router {
 pub(crate) fn node(api: &Api) -> Router {
     let node = NodeServer::new(node::Service(api.clone())).max_decoding_message_size(MAX_MESSAGE);
     let known = axum::middleware::from_fn_with_state(api.clone(), known);
-    spire(api).add_service(node).into_axum_router().layer(axum::middleware::from_fn(asked)).layer(known)
+    let router = spire(api).add_service(node).into_axum_router().fallback(nothing_here);
+    router.layer(axum::middleware::from_fn(asked)).layer(known)
+}
+
+/// What there is no service for. A caller that speaks plain HTTP cannot read a gRPC status, which comes in a 200: it would
+/// take a mistyped path for a success.
+async fn nothing_here(request: axum::extract::Request) -> Response {
+    let said = request.headers().get(header::CONTENT_TYPE);
+    if said.is_some_and(|t| t.as_bytes().starts_with(b"application/grpc")) {
+        return Status::unimplemented("there is no such service here").into_http();
+    }
+    Problem(ServiceError::not_found("path", request.uri().path())).into_response()
 }
 
 /// Says to the service which of its methods is called.

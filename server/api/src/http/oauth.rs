@@ -14,9 +14,10 @@ use server_core::exchange::{ExchangeForm, MAX_BODY, OAuthCode, OAuthError, no_qu
 /// Bounded before it is parsed; nothing of it stands in the URL, where logs would keep it.
 pub(super) async fn form(uri: &Uri, headers: &HeaderMap, body: Body) -> Result<ExchangeForm, OAuthError> {
     no_query(uri.query())?;
-    let body = to_bytes(body, MAX_BODY)
-        .await
-        .map_err(|_| OAuthError::new(OAuthCode::InvalidRequest, format!("a request has at most {MAX_BODY} bytes")))?;
+    let body = to_bytes(body, MAX_BODY).await.map_err(|_| {
+        let why = format!("a request has at most {MAX_BODY} bytes, and is there within 30 seconds");
+        OAuthError::new(OAuthCode::InvalidRequest, why)
+    })?;
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     ExchangeForm::parse(content_type, &body)
 }

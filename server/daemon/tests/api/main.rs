@@ -9,6 +9,7 @@ mod configuration;
 mod denials;
 mod entries;
 mod exports;
+mod http_limits;
 mod lists;
 mod pruning;
 mod redactions;

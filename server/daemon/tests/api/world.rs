@@ -249,6 +249,11 @@ impl Place {
 
 /// A TLS connection to one of the listeners, for this protocol.
 pub async fn tls(to: SocketAddr, identity: Option<&Identity>, alpn: &str) -> std::io::Result<TlsStream<TcpStream>> {
+    tls_over(TcpStream::connect(to).await?, identity, alpn).await
+}
+
+/// The same over what leads there.
+pub async fn tls_over<S: Stream>(to: S, identity: Option<&Identity>, alpn: &str) -> std::io::Result<TlsStream<S>> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -264,6 +269,5 @@ pub async fn tls(to: SocketAddr, identity: Option<&Identity>, alpn: &str) -> std
         }
     };
     config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
-    let tcp = TcpStream::connect(to).await?;
-    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), tcp).await
+    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), to).await
 }
