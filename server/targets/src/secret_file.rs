@@ -3,15 +3,17 @@
 //! An applied target may name files under the secrets directory only; links are followed before that is decided, and
 //! decided again at each read, so that a link swapped later gains nothing.
 
-use proto_types::Secret;
+use proto_types::{
+    Secret,
+    file::{FileError as NotRead, read_regular},
+};
 use std::{
-    fs::{self, File},
-    io::Read,
+    fs,
     path::{Path, PathBuf},
 };
 
 /// Largest secret or certificate file read, bytes.
-const MAX_BYTES: u64 = 256 * 1024;
+const MAX_BYTES: usize = 256 * 1024;
 /// Where Debian, Red Hat and Alpine keep the authorities that the system trusts.
 pub(crate) const SYSTEM_ROOTS: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
@@ -28,7 +30,7 @@ pub(crate) enum FileError {
     Empty { path: PathBuf },
 }
 
-/// The whole file, within `allowed` when that is set. Opened without blocking: a FIFO must not hang the server.
+/// The whole file, within `allowed` when that is set.
 pub(crate) fn read(path: &Path, allowed: Option<&Path>) -> Result<Secret<Vec<u8>>, FileError> {
     let unreadable = |e: std::io::Error| FileError::Unreadable { path: path.into(), why: e.kind().to_string() };
     let real = fs::canonicalize(path).map_err(unreadable)?;
@@ -38,19 +40,10 @@ pub(crate) fn read(path: &Path, allowed: Option<&Path>) -> Result<Secret<Vec<u8>
             return Err(FileError::Outside { path: path.into(), allowed: allowed.into() });
         }
     }
-    // Looked at before it is opened: opening a FIFO would wait for its writer.
-    let not_a_file = || FileError::NotAFile { path: path.into() };
-    if !fs::metadata(&real).map_err(unreadable)?.is_file() {
-        return Err(not_a_file());
-    }
-    let mut bytes = Vec::new();
-    let read = File::open(&real).map_err(unreadable)?.take(MAX_BYTES + 1).read_to_end(&mut bytes);
-    let bytes = Secret::new(bytes);
-    match read {
-        Ok(n) if n as u64 <= MAX_BYTES => Ok(bytes),
-        Ok(_) => Err(not_a_file()),
-        Err(e) => Err(unreadable(e)),
-    }
+    read_regular(&real, MAX_BYTES).map(Secret::new).map_err(|e| match e {
+        NotRead::Unreadable(e) => unreadable(e),
+        _ => FileError::NotAFile { path: path.into() },
+    })
 }
 
 /// The file's text without its last line break.

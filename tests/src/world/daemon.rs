@@ -13,6 +13,16 @@ use testkit::{disk::DiskFault, poll};
 
 const STOPS_WITHIN: Duration = Duration::from_secs(20);
 
+/// What programs look for a proxy in. Ours do not: with these nothing of theirs would get anywhere.
+pub const NO_WAY_OUT: [(&str, &str); 6] = [
+    ("HTTP_PROXY", "http://127.0.0.1:1"),
+    ("HTTPS_PROXY", "http://127.0.0.1:1"),
+    ("ALL_PROXY", "http://127.0.0.1:1"),
+    ("http_proxy", "http://127.0.0.1:1"),
+    ("https_proxy", "http://127.0.0.1:1"),
+    ("all_proxy", "http://127.0.0.1:1"),
+];
+
 /// `errand server run` or `errand agent run`.
 pub struct Daemon {
     args: Vec<String>,
@@ -47,7 +57,7 @@ impl Daemon {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(errand_binary()).args(&self.args);
         command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", &self.home).env("ERRAND_LOG", "debug");
-        command.envs(self.fault.take().iter().flat_map(DiskFault::variables));
+        command.envs(NO_WAY_OUT).envs(self.fault.take().iter().flat_map(DiskFault::variables));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).current_dir("/");
         self.child = Some(command.spawn().expect("setpriv of util-linux runs"));
     }

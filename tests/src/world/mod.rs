@@ -20,7 +20,7 @@ mod workload;
 
 pub use binary::{cargo_build, errand_binary, target_dir};
 pub use cloud::{DEPLOY, OpenBao, SeaweedFs};
-pub use daemon::Daemon;
+pub use daemon::{Daemon, NO_WAY_OUT};
 pub use database::Database;
 pub use errand::{Command, Finished, Started, kill, runs, written};
 pub use factory::Factory;

@@ -8,7 +8,9 @@ use testkit::{
     poll,
     sts::{RoleTrust, StandInSts, Trust},
 };
-use tests::world::{Answer, DEPLOY, Exchange, OpenBao, SeaweedFs, World, errand_binary, get, jwt_svid, peers, venv};
+use tests::world::{
+    Answer, DEPLOY, Exchange, NO_WAY_OUT, OpenBao, SeaweedFs, World, errand_binary, get, jwt_svid, peers, venv,
+};
 
 const AUDIENCE: &str = "sts.test";
 
@@ -27,10 +29,10 @@ fn audience(name: &str) -> String {
     format!("audience = \"{name}\"")
 }
 
-/// The token that the server sends to an STS for `audience`: a stand-in that verifies takes it down.
-async fn token(world: &World, audience: &str) -> String {
+/// A stand-in that gives the planner the role for tokens of this audience, and takes down what it is asked.
+async fn verifying_sts(world: &World, audience: &str) -> StandInSts {
     let keys = get(&world.layout.ca_file(), world.layout.public, "/keys").await;
-    let sts = StandInSts::start(Trust {
+    StandInSts::start(Trust {
         issuer: world.layout.issuer(),
         audience: audience.into(),
         keys: KeySet::from_jwks(&keys.body, JwksUses::Oidc).unwrap(),
@@ -38,7 +40,12 @@ async fn token(world: &World, audience: &str) -> String {
         clock: Arc::new(SystemClock),
         given: 0,
     })
-    .await;
+    .await
+}
+
+/// The token that the server sends to an STS for `audience`: a stand-in that verifies takes it down.
+async fn token(world: &World, audience: &str) -> String {
+    let sts = verifying_sts(world, audience).await;
     declare(world, "noted", &sts.url(), &self::audience(audience)).await;
     let task = world.tries_task("noted", &["noted/deploy"], 1200).await.unwrap();
     Exchange::of(&task).to("noted/deploy").send(world).await.granted();
@@ -102,6 +109,29 @@ async fn an_object_is_put_and_got_with_the_session_that_an_sts_gave_for_our_toke
 }
 
 /// Invariants 6 and 10.
+/// H19: server, agent and commands go where they are told to go, whatever proxy their environment names.
+#[tokio::test]
+async fn no_proxy_of_the_environment_is_asked() {
+    let world = World::of_processes().await;
+    world.permits_everything().await;
+    let sts = verifying_sts(&world, AUDIENCE).await;
+    declare(&world, "lake", &sts.url(), &audience(AUDIENCE)).await;
+    // The twin: a program that does ask one gets nowhere.
+    let strangers = world.program(&venv("cloud").join("bin/python"));
+    let fetch = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1])";
+    let mut strangers = strangers.args(["-c", fetch, &sts.url()]);
+    let mut exchange =
+        world.errand(["exchange", "lake/deploy", "--ttl", "20m", "--intent", "go straight", "--as", "json"]);
+    for (name, nobody) in NO_WAY_OUT {
+        strangers = strangers.env(name, nobody);
+        exchange = exchange.env(name, nobody);
+    }
+    strangers.to_end().await.exited(1).said("Connection refused");
+    assert!(exchange.to_end().await.exited(0).json()["credential"].is_object());
+    assert_eq!(sts.calls().len(), 1);
+    world.ends_well().await;
+}
+
 #[tokio::test]
 async fn a_token_that_was_changed_or_is_for_another_audience_buys_nothing() {
     let world = World::start().await;

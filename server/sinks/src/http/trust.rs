@@ -1,14 +1,12 @@
 //! Whom a connection to a sink trusts: the operator's authorities in `ca_file`, or those of this machine.
 
 use proto_tls::HouseTime;
-use proto_types::{Clock, Secret, id::excerpt};
+use proto_types::{Clock, Secret, file::read_regular, id::excerpt};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 use std::{
-    fs::{self, File},
-    io::Read as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -17,7 +15,7 @@ use std::{
 const SYSTEM_ROOTS: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 /// Largest file of certificates, or token, bytes.
-const MAX_FILE: u64 = 256 * 1024;
+const MAX_FILE: usize = 256 * 1024;
 
 /// Who vouches for the other side.
 #[derive(Clone, Debug)]
@@ -90,20 +88,13 @@ pub(super) fn token(path: &Path) -> Result<Secret<String>, String> {
 }
 
 fn contents(path: &Path) -> Result<Secret<Vec<u8>>, String> {
-    // Looked at before it is opened: opening a FIFO would wait for its writer.
-    let meta = fs::metadata(path).map_err(|e| e.kind().to_string())?;
-    if !meta.is_file() || meta.len() > MAX_FILE {
-        return Err("it is no regular file of at most 256 KiB".into());
-    }
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|f| f.take(MAX_FILE).read_to_end(&mut bytes));
-    let bytes = Secret::new(bytes);
-    read.map(|_| bytes).map_err(|e| e.kind().to_string())
+    read_regular(path, MAX_FILE).map(Secret::new).map_err(|e| format!("it {e}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn a_token_is_one_line_of_visible_characters_in_a_plain_file() {
