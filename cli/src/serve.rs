@@ -127,16 +127,9 @@ pub async fn until_told(server: Running, path: &Path, mut signals: Signals) -> R
         };
         match signal {
             Signal::Stop => break,
-            Signal::Reload => match ServerConfig::load(path) {
-                Ok(config) => match server.reload(&config).await {
-                    Ok(()) => tracing::info!("targets and policies were read again; the rest takes a restart"),
-                    Err(error) => tracing::error!(%error, "the old configuration stays in force"),
-                },
-                Err(problems) => {
-                    for problem in problems {
-                        tracing::error!(%problem, "the old configuration stays in force");
-                    }
-                }
+            Signal::Reload => match server.reload(path).await {
+                Ok(()) => tracing::info!("targets and policies were read again"),
+                Err(error) => tracing::error!(%error, "the old configuration stays in force"),
             },
         }
     }

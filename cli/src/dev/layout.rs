@@ -66,6 +66,7 @@ impl Layout {
         Ok(ServerConfig {
             keep: None,
             sinks: Vec::new(),
+            fixed: toml::Table::new(),
             trust_domain: self.trust_domain.clone(),
             store_path: server.join("errand.db"),
             data_dir: server,

@@ -36,6 +36,7 @@ pub struct Metrics {
     live_tasks: Gauge,
     sink_behind: Family<SinkName, Gauge>,
     sink_failing: Family<SinkName, Gauge>,
+    reloads: Family<Kind, Counter>,
 }
 
 impl Default for Metrics {
@@ -48,6 +49,8 @@ impl Default for Metrics {
         let (sink_behind, sink_failing) = (Family::<SinkName, Gauge>::default(), Family::<SinkName, Gauge>::default());
         registry.register("journal_sink_behind", "Records a sink has not taken yet", sink_behind.clone());
         registry.register("journal_sink_failing", "1 while a sink does not take records", sink_failing.clone());
+        let reloads = Family::<Kind, Counter>::default();
+        registry.register("config_reloads", "Times the configuration was read again, by outcome", reloads.clone());
         registry.register("issue_svids", "SVIDs released, by kind", issued.clone());
         registry.register("task_started", "Tasks started", tasks.clone());
         registry.register("exchange_answers", "Token exchanges answered, by outcome", exchanges.clone());
@@ -68,6 +71,7 @@ impl Default for Metrics {
             live_tasks,
             sink_behind,
             sink_failing,
+            reloads,
         }
     }
 }
@@ -81,6 +85,11 @@ impl Metrics {
     }
     pub(crate) fn exchanged(&self, outcome: &str) {
         self.exchanges.get_or_create(&Kind { kind: outcome.into() }).inc();
+    }
+    /// The configuration was read again, and taken or not.
+    pub fn reloaded(&self, taken: bool) {
+        let kind = if taken { "taken" } else { "refused" };
+        self.reloads.get_or_create(&Kind { kind: kind.into() }).inc();
     }
     pub(crate) fn unauthenticated(&self) {
         self.refused.inc();

@@ -3,6 +3,7 @@
 //! Each section is parsed by the component that owns it: `[authority]` by the keys, `[[target]]` by the registry of
 //! kinds, `[[node_attestor]]` by its method, `[[journal.sink]]` by the sinks. This file knows the house's own sections only.
 
+use crate::reload;
 use proto_types::{
     TargetDoc, TrustDomain,
     file::{FileError, read_text},
@@ -91,6 +92,8 @@ pub struct ServerConfig {
     pub keep: Option<Duration>,
     /// Where the journal goes besides the store.
     pub sinks: Vec<SinkConfig>,
+    /// What of the file takes a restart to change, as it stands there.
+    pub fixed: Table,
 }
 
 #[derive(Deserialize)]
@@ -200,6 +203,7 @@ impl ServerConfig {
 
     pub fn parse(text: &str) -> Result<Self, Vec<ConfigProblem>> {
         let file: File = toml::from_str(text).map_err(|e| vec![not_toml(text, &e)])?;
+        let fixed = reload::fixed(toml::from_str(text).map_err(|e| vec![not_toml(text, &e)])?);
         let mut wrong = Vec::new();
         let trust_domain = parse_trust_domain(&file.server.trust_domain);
         if let Err(e) = &trust_domain {
@@ -284,6 +288,7 @@ impl ServerConfig {
                 secrets_dir: Some(file.targets.secrets_dir.unwrap_or_else(|| "/etc/errand/secrets".into())),
                 keep: file.journal.keep,
                 sinks,
+                fixed,
             }),
             _ => Err(wrong),
         }

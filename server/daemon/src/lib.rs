@@ -6,6 +6,7 @@
 mod admin;
 mod config;
 mod jobs;
+mod reload;
 mod rotator;
 mod socket;
 mod start;

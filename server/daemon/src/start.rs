@@ -5,6 +5,7 @@
 use crate::{
     admin::Operators,
     config::{ConfigProblem, ServerConfig},
+    reload::declare,
     rotator::{RotateError, Rotator},
     socket,
 };
@@ -103,6 +104,9 @@ pub struct Running {
     pub(crate) store: Arc<SqliteStore>,
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// What of its configuration stays as it is until a restart.
+    pub(crate) fixed: toml::Table,
     serving: CancellationToken,
     pub(crate) working: CancellationToken,
     tasks: TaskTracker,
@@ -160,6 +164,8 @@ impl Server {
             store: store.clone(),
             keyring: keyring.clone(),
             clock: machine.clock.clone(),
+            metrics: api.metrics.clone(),
+            fixed: config.fixed.clone(),
             serving: CancellationToken::new(),
             working: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -328,16 +334,6 @@ fn api(
 }
 
 /// Makes so what the configuration file declares.
-async fn declare(config: &ServerConfig, service: &Service) -> Result<(), StartError> {
-    service.targets_declare(config.targets.clone()).await?;
-    for (name, path) in &config.policies {
-        let text =
-            std::fs::read_to_string(path).map_err(|e| ServiceError::Invalid(format!("{}: {e}", path.display())))?;
-        service.policy_apply(name, &text, Some("configuration".into())).await?;
-    }
-    Ok(())
-}
-
 /// Every listener, bound before anything is served: an address that is taken is an error at start.
 struct Bound {
     admin: tokio::net::UnixListener,
@@ -410,11 +406,6 @@ impl Running {
         serving.tls(bound.public, tls(Clients::Anonymous)?, api.public_router());
         serving.plain(bound.metrics, api.metrics_router());
         Ok(())
-    }
-
-    /// Makes so what a changed configuration file declares: targets and policies. The rest takes a restart.
-    pub async fn reload(&self, config: &ServerConfig) -> Result<(), StartError> {
-        declare(config, &self.service).await
     }
 
     /// The store itself: its space, and what an operator may ask of it while it runs.

@@ -6,6 +6,10 @@
 pub const KINDS: &[(&str, &str)] = &[
     ("server.started", "A server opened the store and began to answer."),
     ("server.stopped", "A server ended in good order."),
+    (
+        "server.reload_refused",
+        "A changed configuration was not taken; `detail.why` says why. The old one stays in force.",
+    ),
     ("node.attested", "A node proved what it is and got its first certificate."),
     ("node.renewed", "An agent's certificate was renewed."),
     ("node.updated", "An agent said which version it is; `detail` is the whole node."),

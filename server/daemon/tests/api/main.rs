@@ -13,6 +13,7 @@ mod http_limits;
 mod lists;
 mod pruning;
 mod redactions;
+mod reloads;
 mod sinks;
 mod wire;
 mod world;

@@ -136,6 +136,7 @@ impl World {
              [authority]\nkek_file = \"{at}/kek\"\n[grpc]\n{any}\n[http]\nissuer = \"https://errand.example.org\"\n{any}\n\
              [http.mtls]\n{any}\n[http.public]\n{any}\n[telemetry]\nmetrics_listen = \"127.0.0.1:0\"\n{more}"
         );
+        std::fs::write(dir.path().join("server.toml"), &text).unwrap();
         let config = ServerConfig::parse(&text).unwrap_or_else(|problems| panic!("{problems:?}"));
         let machine = Machine { clock: Arc::new(clock.clone()), entropy: Arc::new(OsEntropy) };
         let server = Server::start_with(config, machine, Decorators::default()).await.unwrap();

@@ -78,6 +78,7 @@ type Line = (&'static str, Class, u32, Severity, Status);
 const EVENTS: &[Line] = &[
     ("server.started", Lifecycle, is::START, Info, Outcome),
     ("server.stopped", Lifecycle, is::STOP, Info, Outcome),
+    ("server.reload_refused", Lifecycle, is::OTHER, Medium, Failure),
     ("node.attested", Auth, is::LOGON, Info, Outcome),
     ("node.renewed", Auth, is::TICKET, Info, Outcome),
     ("node.updated", Entity, is::UPDATE, Info, Outcome),
