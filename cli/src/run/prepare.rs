@@ -182,12 +182,16 @@ impl Underway {
         drop(self.endpoints.take());
         drop(self.dir.take());
         let ending = async {
-            let (Some(agent), Some(task), false) = (&self.agent, &self.task, self.task_ended) else { return };
+            let (Some(agent), Some(task), false) = (&self.agent, &mut self.task, self.task_ended) else { return };
             let how = if ran { End::Completed } else { End::Revoked };
-            if let Err(error) = task::end(agent, task.id, how, ports.clock).await
-                && !error.means_gone()
-            {
-                note(format!("{error}; the task {} ends by itself", task.id));
+            let Err(error) = task::end(agent, task.id, how, ports.clock).await else { return };
+            // Somebody ended it in the same moment, and CMD with it: then its stream says who.
+            match task.ended(ports.clock).await {
+                // The agent saw CMD go before it was told.
+                Some(reason) if reason == "process_gone" => {}
+                Some(reason) => note(format!("the task has ended ({reason})")),
+                None if error.means_gone() => {}
+                None => note(format!("{error}; the task {} ends by itself", task.id)),
             }
         };
         ending.await;

@@ -8,6 +8,8 @@ use tonic::Streaming;
 
 /// Policy decides and the journal is written before the first message comes.
 const START: Duration = Duration::from_secs(30);
+/// The longest a stream is asked for the end of a task that cannot be ended any more.
+const TOLD: Duration = Duration::from_secs(1);
 /// How long an exit waits for the server to note the end.
 const END: Duration = Duration::from_secs(5);
 
@@ -62,6 +64,23 @@ impl Task {
             }
             Ok(None) => News::Lost("the agent closed the task's stream".into()),
             Err(status) => News::Lost(format!("the task's stream broke: {}", status.message())),
+        }
+    }
+
+    /// How it ended, when its stream says so soon.
+    pub async fn ended(&mut self, clock: &dyn Clock) -> Option<String> {
+        let last = async {
+            loop {
+                match self.news().await {
+                    News::Renewed => {}
+                    News::Ended(reason) => return Some(reason),
+                    News::Lost(_) => return None,
+                }
+            }
+        };
+        tokio::select! {
+            told = last => told,
+            () = clock.sleep(TOLD) => None,
         }
     }
 
