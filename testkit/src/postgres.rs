@@ -93,6 +93,15 @@ impl PostgresFixture {
     pub fn superuser_url(&self, database: &str) -> String {
         format!("postgres://{SUPERUSER}:root%27s%20own%20secret@{HOST}:{}/{database}", self.port)
     }
+    /// The URL of the database of this name, in which a server may keep its ledger: the role `errand` owns it, and its
+    /// password is in [`Self::manager_password_file`]. It is made when it is not there.
+    pub async fn store_url(&self, name: &str) -> String {
+        let there: bool = self.ask(&format!("SELECT EXISTS(SELECT 1 FROM pg_database WHERE datname = '{name}')")).await;
+        if !there {
+            self.sql(&format!("CREATE DATABASE \"{name}\" OWNER errand")).await;
+        }
+        format!("postgres://errand@{HOST}:{}/{name}", self.port)
+    }
     /// A `[[target]]` with the roles `readonly` and `writer`.
     pub fn target_toml(&self, name: &str) -> String {
         format!(
@@ -131,7 +140,14 @@ impl PostgresFixture {
     where
         T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
     {
-        let mut admin = self.admin().await;
+        self.ask_on(self.database(), question).await
+    }
+    /// The same of `database`.
+    pub async fn ask_on<T>(&self, database: &str, question: &str) -> T
+    where
+        T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
+    {
+        let mut admin = self.admin_on(database).await;
         let answer = sqlx::query_scalar(AssertSqlSafe(question.to_string())).fetch_one(&mut admin).await;
         answer.unwrap_or_else(|e| panic!("{question}: {e}"))
     }

@@ -1,8 +1,18 @@
-//! Where the ledger lies on disk: SQLite, embedded.
+//! Where the ledger lies: SQLite, embedded, or PostgreSQL, shared by several servers.
 //!
 //! Decides how a unit of work becomes durable, in which order, and what a store refuses to open. Does not decide what
 //! a record says or how it is hashed (`server-core::journal`), nor what may be committed (`server-service`).
 
+mod options;
+mod port;
+mod postgres;
+mod rows;
+mod shared;
 mod sqlite;
+mod tree;
+mod unit;
 
-pub use sqlite::{OpenError, OpenOptions, SqliteStore};
+pub use options::OpenOptions;
+pub use port::Store;
+pub use postgres::{Files, PostgresConfig, PostgresError, PostgresStore};
+pub use sqlite::{OpenError, SqliteStore};

@@ -1,11 +1,9 @@
 //! What is over and no longer in memory: tasks, leases, stored rows, roots. Lists page by the last id seen.
 
-use super::{
-    error::unreadable,
-    feed::PAGE,
-    pruned,
-    rows::{int, noun, private},
-    search::Query,
+use super::{error::unreadable, pruned, rows::private, search::Query};
+use crate::{
+    rows::{int, noun},
+    shared::PAGE,
 };
 use proto_types::{CredentialName, JoinToken, Lease, LeaseId, Position, Task, TaskId};
 use rusqlite::{Connection, OptionalExtension, ToSql, params, params_from_iter};

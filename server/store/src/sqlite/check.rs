@@ -3,9 +3,10 @@
 use super::{
     archive,
     error::OpenError,
-    proofs, pruned, rows,
+    proofs, pruned,
     schema::{PRUNED, TILES},
 };
+use crate::rows;
 use nix::sys::statfs::{self, FsType};
 use rusqlite::Connection;
 use server_core::journal::{Edge, Tile, leaf_hash};

@@ -2,7 +2,7 @@
 //!
 //! What is taken once is taken by a statement whose row count is looked at: under any race one wins.
 
-use super::rows::{int, lease_state};
+use crate::rows::{int, lease_state};
 use proto_types::Timestamp;
 use rusqlite::{CachedStatement, Connection, Result, params};
 use server_core::ports::{Claim, Guard};

@@ -22,5 +22,4 @@ mod write;
 mod writer;
 
 pub use error::OpenError;
-pub use open::OpenOptions;
 pub use store::SqliteStore;

@@ -1,9 +1,9 @@
 //! Signed checkpoints, each beside the root it signs.
 
-use super::{
-    error::unreadable,
-    feed::PAGE,
+use super::error::unreadable;
+use crate::{
     rows::{inconsistent, int},
+    shared::PAGE,
 };
 use rusqlite::{Connection, OptionalExtension, Params, params};
 use server_core::{journal::SignedNote, ports::ReadError};

@@ -9,7 +9,7 @@ use super::{
     schema::{self, APPLICATION_ID},
     tree,
 };
-use proto_types::{Clock, Entropy};
+use crate::options::{OpenOptions, store_id};
 use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
 use server_core::{journal::Edge, ports::StoreMeta};
 use std::{
@@ -17,40 +17,11 @@ use std::{
     io::{Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
 /// The first SQLite without a known fault that could lose what a write-ahead log holds.
 const SQLITE_NEEDED: i32 = 3_051_003;
-
-/// What a store is opened as.
-#[derive(Clone)]
-pub struct OpenOptions {
-    pub(super) trust_domain: String,
-    pub(super) dev: bool,
-    pub(super) accept_rollback: bool,
-    pub(super) accept_clock: bool,
-    pub(super) entropy: Arc<dyn Entropy>,
-    pub(super) clock: Arc<dyn Clock>,
-}
-
-impl OpenOptions {
-    /// `dev`: the stamp a new store gets and an existing one must have.
-    pub fn new(trust_domain: impl Into<String>, dev: bool, entropy: Arc<dyn Entropy>, clock: Arc<dyn Clock>) -> Self {
-        Self { trust_domain: trust_domain.into(), dev, accept_rollback: false, accept_clock: false, entropy, clock }
-    }
-    /// Goes on from a state that may lack commits, as a new epoch of the store.
-    pub fn accept_rollback(mut self, yes: bool) -> Self {
-        self.accept_rollback = yes;
-        self
-    }
-    /// Takes the clock for right as it stands, however far it is from the newest record.
-    pub fn accept_clock(mut self, yes: bool) -> Self {
-        self.accept_clock = yes;
-        self
-    }
-}
 
 /// An open store, before its writer runs.
 pub struct Opened {
@@ -192,13 +163,6 @@ fn fill(conn: &Connection, options: &OpenOptions) -> rusqlite::Result<()> {
         params![options.trust_domain, options.dev, store_id(&*options.entropy), options.clock.now().as_millis()],
     )?;
     Ok(())
-}
-
-/// 80 random bits, lowercase base32.
-fn store_id(entropy: &dyn Entropy) -> String {
-    let mut bytes = [0; 16];
-    entropy.fill(&mut bytes);
-    bytes.iter().map(|b| char::from(b"abcdefghijklmnopqrstuvwxyz234567"[usize::from(b & 31)])).collect()
 }
 
 fn flags() -> OpenFlags {

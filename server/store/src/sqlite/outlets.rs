@@ -1,6 +1,7 @@
 //! Where each sink of the journal stands.
 
-use super::{error::unreadable, rows, writer::Chore};
+use super::{error::unreadable, writer::Chore};
+use crate::rows;
 use proto_types::Position;
 use rusqlite::{Connection, OptionalExtension, params};
 use server_core::ports::ReadError;

@@ -1,6 +1,7 @@
 //! Proofs from tiles. What they prove is the reader's to verify: a tile that was changed gives a proof that fails.
 
-use super::{archive, error::unreadable, rows::int};
+use super::{archive, error::unreadable};
+use crate::rows::int;
 use proto_types::Position;
 use rusqlite::{Connection, OptionalExtension, params};
 use server_core::{

@@ -3,11 +3,8 @@
 //! Decides nothing about who goes: a commit moved `start`, and from then on nobody reads before it. The rows follow in
 //! steps as long as a group of commits. Their hashes stay in the tiles, and checkpoints that a witness signed stay.
 
-use super::{
-    error::unreadable,
-    proofs,
-    rows::{inconsistent, int, private},
-};
+use super::{error::unreadable, proofs, rows::private};
+use crate::rows::{inconsistent, int};
 use proto_types::Position;
 use rusqlite::{Connection, OptionalExtension, params};
 use server_core::{

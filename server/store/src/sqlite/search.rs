@@ -1,6 +1,7 @@
 //! Finding records by content: exact keys joined with the journal, newest first.
 
-use super::{error::unreadable, rows};
+use super::error::unreadable;
+use crate::{rows, shared::PAGE};
 use proto_types::{Position, Record, Timestamp};
 use rusqlite::{Connection, OptionalExtension, ToSql, params_from_iter};
 use server_core::{
@@ -46,7 +47,7 @@ pub fn search(
     while let Some(row) = found.next().map_err(unreadable)? {
         let position = Position(row.get(0).map_err(unreadable)?);
         let body: Vec<u8> = row.get(1).map_err(unreadable)?;
-        let private = rows::private(conn, position).map_err(unreadable)?;
+        let private = super::rows::private(conn, position).map_err(unreadable)?;
         let record = journal::decode(&body, &private).map_err(|_| rows::inconsistent("journal", position.0))?;
         records.push((position, record));
     }
@@ -85,7 +86,7 @@ fn build(filter: &Filter, low: u64, high: u64, max: u32) -> Query {
     if let Some(to) = filter.to {
         query.with(" AND j.time <= ?", to.as_millis());
     }
-    query.with(" ORDER BY j.position DESC LIMIT ?", max.min(super::feed::PAGE));
+    query.with(" ORDER BY j.position DESC LIMIT ?", max.min(PAGE));
     query
 }
 

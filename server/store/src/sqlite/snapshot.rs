@@ -1,9 +1,7 @@
 //! Everything a server holds in memory, read in one transaction.
 
-use super::{
-    error::unreadable,
-    rows::{inconsistent, noun, read_authority_state, read_key_use},
-};
+use super::error::unreadable;
+use crate::rows::{inconsistent, noun, read_authority_state, read_key_use};
 use proto_types::{Position, TaskId, Timestamp};
 use rusqlite::{Connection, Row};
 use serde::de::DeserializeOwned;

@@ -3,21 +3,23 @@
 use super::{
     archive,
     error::OpenError,
-    feed::{self, Shared},
-    notes,
-    open::{self, OpenOptions},
-    outlets,
+    feed, notes, open, outlets,
     pool::Pool,
-    proofs, pruned, search, snapshot,
+    proofs, pruned, search, snapshot, tree,
+    writer::{Chore, Job, Writer},
+};
+use crate::{
+    Store,
+    options::OpenOptions,
+    shared::Shared,
     tree::Tree,
-    write::Put,
-    writer::{Chore, Job, Unit, Writer},
+    unit::{KEPT, QUEUE, SWEEP, Unit},
 };
 use proto_types::{
     Clock, CredentialName, Entropy, Fut, JoinToken, Lease, LeaseId, Position, Record, Task, TaskId, Timestamp,
 };
 use server_core::{
-    journal::{self, Frontier, SignedNote},
+    journal::{Frontier, SignedNote},
     ports::{
         Archive, AuthorityRow, Commit, CommitError, Durable, Feed, Filter, JournalSigner, Ledger, Outlets,
         Path as ProofPath, ReadError, Snapshot, Snapshots, StoreMeta, StoredRecord, TreeRoot,
@@ -31,16 +33,8 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
 };
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
-
-/// Units that may wait; more make their senders wait.
-const QUEUE: usize = 1024;
-/// How long a claim or a serial is kept past its end, for clocks that disagree.
-const KEPT: Duration = Duration::from_secs(300);
-/// Rows of one table deleted in one go: a longer transaction would hold up commits.
-const SWEEP: u32 = 2_000;
 
 /// An open SQLite store. Dropping it waits for the writer: what was queued is committed, the log folded in.
 pub struct SqliteStore {
@@ -79,7 +73,7 @@ impl SqliteStore {
             writer: Some(writer),
             shared,
             pool: Pool::new(path.into()),
-            tree: Mutex::new(Tree { edge: opened.edge, full: Vec::new(), written: opened.root_at, signed_by: None }),
+            tree: Mutex::new(Tree::new(opened.edge, Vec::new(), opened.root_at)),
             meta: opened.meta,
             entropy: options.entropy,
             clock: options.clock,
@@ -106,20 +100,12 @@ impl SqliteStore {
     /// is a key. Called each second and before the end. `None` for an empty journal.
     pub async fn write_root(&self, signer: Option<&dyn JournalSigner>) -> Result<Option<TreeRoot>, CommitError> {
         let mut tree = self.tree.lock().await;
-        let grown = tree.grow(&self.pool, self.shared.size()).await;
+        let grown = tree::grow(&mut tree, &self.pool, self.shared.size()).await;
         grown.map_err(|e| CommitError::Unavailable(e.to_string()))?;
         let Some(root) = tree.root() else { return Ok(None) };
-        let key = signer.and_then(JournalSigner::key);
-        // A key that took over signs the newest root again: a reader who knows only that one is served.
-        let signed = key.is_none() || key == tree.signed_by;
-        if tree.written == root.size && signed {
-            return Ok(Some(root));
-        }
-        let note = signer.filter(|_| key.is_some()).map(|signer| signer.checkpoint(root)).transpose();
-        let note = note.map_err(|e| CommitError::Unavailable(e.to_string()))?;
-        self.chore(tree.write(root, note)).await?;
-        tree.full.clear();
-        (tree.written, tree.signed_by) = (root.size, key);
+        let Some(due) = tree.due(root, signer)? else { return Ok(Some(root)) };
+        self.chore(tree::write(&tree, root, due.note.clone())).await?;
+        tree.wrote(root, due);
         Ok(Some(root))
     }
 
@@ -198,20 +184,6 @@ impl SqliteStore {
         let gone = || CommitError::Unavailable("its writer has stopped; restart the server".into());
         self.jobs.as_ref().ok_or_else(gone)?.send(job).await.map_err(|_| gone())
     }
-
-    /// Encodes, hashes and serialises on the caller's thread: the writer only writes.
-    fn prepare(&self, unit: Commit) -> Result<(Unit, oneshot::Receiver<Result<Durable, CommitError>>), CommitError> {
-        let (guards, writes, records) = unit.into_parts();
-        let refuse = |why: String| CommitError::Unavailable(why);
-        let writes = writes.into_iter().map(Put::new).collect::<Result<_, _>>().map_err(refuse)?;
-        let encode = |record: Record| {
-            let encoded = journal::encode(&record, &*self.entropy).map_err(|e| refuse(e.to_string()))?;
-            Ok((Arc::new(record), encoded))
-        };
-        let records = records.into_iter().map(encode).collect::<Result<_, CommitError>>()?;
-        let (reply, answer) = oneshot::channel();
-        Ok((Unit { guards, writes, records, reply }, answer))
-    }
 }
 
 impl Drop for SqliteStore {
@@ -225,10 +197,40 @@ impl Drop for SqliteStore {
     }
 }
 
+impl Store for SqliteStore {
+    fn unusable(&self) -> Option<String> {
+        self.unusable()
+    }
+    fn fails(&self) -> Fut<'_, String> {
+        Box::pin(self.shared.died())
+    }
+    fn authorities(&self) -> Fut<'_, Result<Vec<AuthorityRow>, ReadError>> {
+        Box::pin(self.pool.with(snapshot::authorities))
+    }
+    fn write_root<'a>(
+        &'a self,
+        signer: Option<&'a dyn JournalSigner>,
+    ) -> Fut<'a, Result<Option<TreeRoot>, CommitError>> {
+        Box::pin(self.write_root(signer))
+    }
+    fn keep_cosignatures(&self, note: SignedNote) -> Fut<'_, Result<Option<SignedNote>, CommitError>> {
+        Box::pin(self.keep_cosignatures(note))
+    }
+    fn tidy(&self) -> Fut<'_, Result<(), CommitError>> {
+        Box::pin(self.tidy())
+    }
+    fn sweep(&self) -> Fut<'_, Result<(), CommitError>> {
+        Box::pin(self.sweep())
+    }
+    fn space(&self) -> Option<(u64, u64)> {
+        self.space().ok()
+    }
+}
+
 impl Ledger for SqliteStore {
     fn commit(&self, unit: Commit) -> Fut<'_, Result<Durable, CommitError>> {
         Box::pin(async move {
-            let (unit, answer) = self.prepare(unit)?;
+            let (unit, answer) = Unit::prepare(unit, &*self.entropy)?;
             self.send(Job::Unit(unit)).await?;
             answer.await.map_err(|_| CommitError::Unknown)?
         })

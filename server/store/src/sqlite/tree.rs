@@ -1,49 +1,33 @@
 //! The tree, off the write path: leaves are appended to its edge, and tiles, root and checkpoint are written down now
 //! and then.
 
-use super::{error::unreadable, notes, pool::Pool, rows::int, writer::Chore};
+use super::{error::unreadable, notes, pool::Pool, writer::Chore};
+use crate::{
+    rows::int,
+    tree::{STEP, Tree},
+};
 use rusqlite::{Connection, params};
 use server_core::{
-    journal::{Edge, Hash, SignedNote, Tile, VerifierKey},
+    journal::{Hash, SignedNote, Tile},
     ports::{ReadError, TreeRoot},
 };
 
-/// Leaves read at a time.
-const STEP: u32 = 16_384;
-
-/// The edge in memory and how far the disk knows of it.
-pub struct Tree {
-    pub edge: Edge,
-    /// Tiles that became full and are not written yet.
-    pub full: Vec<Tile>,
-    pub written: u64,
-    /// The key that signed the newest root, as far as this process knows.
-    pub signed_by: Option<VerifierKey>,
+/// Appends all leaves up to `size`.
+pub async fn grow(tree: &mut Tree, pool: &Pool, size: u64) -> Result<(), ReadError> {
+    while tree.edge.size() < size {
+        let at = tree.edge.size();
+        let leaves = pool.with(move |conn| leaves(conn, at, size)).await?;
+        if leaves.is_empty() {
+            return Err(ReadError::Inconsistent(format!("journal `{at}` is missing")));
+        }
+        leaves.into_iter().for_each(|leaf| tree.edge.append(leaf, &mut tree.full));
+    }
+    Ok(())
 }
 
-impl Tree {
-    /// `None` for an empty journal.
-    pub fn root(&self) -> Option<TreeRoot> {
-        let tree = self.edge.frontier();
-        (tree.size() > 0).then(|| TreeRoot { size: tree.size(), root: tree.root() })
-    }
-
-    /// Appends all leaves up to `size`.
-    pub async fn grow(&mut self, pool: &Pool, size: u64) -> Result<(), ReadError> {
-        while self.edge.size() < size {
-            let at = self.edge.size();
-            let leaves = pool.with(move |conn| leaves(conn, at, size)).await?;
-            if leaves.is_empty() {
-                return Err(ReadError::Inconsistent(format!("journal `{at}` is missing")));
-            }
-            leaves.into_iter().for_each(|leaf| self.edge.append(leaf, &mut self.full));
-        }
-        Ok(())
-    }
-
     /// Writes down what is new, and the note beside it.
-    pub fn write(&self, root: TreeRoot, note: Option<SignedNote>) -> Chore {
-        let tiles = [self.full.clone(), self.edge.partial()].concat();
+    pub fn write(tree: &Tree, root: TreeRoot, note: Option<SignedNote>) -> Chore {
+        let tiles = [tree.full.clone(), tree.edge.partial()].concat();
         Box::new(move |conn| {
             let step = conn.unchecked_transaction()?;
             put(&step, &tiles)?;
@@ -54,7 +38,6 @@ impl Tree {
             step.commit()
         })
     }
-}
 
 fn leaves(conn: &Connection, from: u64, to: u64) -> Result<Vec<Hash>, ReadError> {
     let sql = "SELECT position, leaf FROM journal WHERE position >= ?1 AND position < ?2 ORDER BY position LIMIT ?3";

@@ -1,124 +1,71 @@
 //! Writes: whole new states of rows. One arm for each variant of `Write`.
 
-use super::{
-    error::Fault,
-    rows::{authority_state, int, json, lease_state, task_state},
+use super::error::Fault;
+use crate::{
+    rows::{authority_state, int, lease_state, task_state},
+    unit::Put,
 };
 use proto_types::{Entry, Lease, Node, Task};
 use rusqlite::{Connection, params};
-use server_core::{
-    journal::PrivateValue,
-    ports::{AuthorityRow, Write, entry_fingerprint},
-};
+use server_core::ports::{AuthorityRow, Write, entry_fingerprint};
 
-/// A write with its body made ready, so that the writer thread serialises nothing.
-pub struct Put {
-    write: Write,
-    body: String,
-}
-
-impl Put {
-    pub fn new(write: Write) -> Result<Self, String> {
-        let body = match &write {
-            Write::Entry(noun) => json(noun)?,
-            Write::Node(noun) => json(noun)?,
-            Write::JoinToken(noun) => json(noun)?,
-            Write::Task(noun) => json(noun)?,
-            Write::Lease(noun) => json(noun)?,
-            Write::Target(noun) => json(noun)?,
-            Write::Policy(noun) => json(noun)?,
-            Write::Hold(noun) => json(noun)?,
-            Write::DropEntry(_)
-            | Write::DropNode(_)
-            | Write::TaskSerial { .. }
-            | Write::RevokedToken { .. }
-            | Write::Authority(_)
-            | Write::DropAuthority(_)
-            | Write::DropTarget(_)
-            | Write::DropPolicy(_)
-            | Write::DropHold(_)
-            | Write::Redact(_)
-            | Write::Prune(_)
-            | Write::Fence { .. } => String::new(),
-        };
-        Ok(Self { write, body })
-    }
-
-    pub fn apply(&self, conn: &Connection) -> Result<(), WriteError> {
-        let run = |sql: &str, params: &[&dyn rusqlite::ToSql]| conn.prepare_cached(sql)?.execute(params);
-        let body = &self.body;
-        match &self.write {
-            Write::Entry(noun) => entry(conn, noun, body)?,
-            Write::Node(noun) => node(conn, noun, body)?,
-            Write::Task(noun) => task(conn, noun, body)?,
-            Write::Lease(noun) => lease(conn, noun, body)?,
-            Write::Authority(row) => authority(conn, row)?,
-            Write::JoinToken(noun) => run(
-                "INSERT OR REPLACE INTO join_token VALUES(?1, ?2, ?3)",
-                params![noun.digest, noun.expires_at.as_millis(), body],
-            )?,
-            Write::TaskSerial { task, serial, not_after } => run(
-                "INSERT OR REPLACE INTO task_serial VALUES(?1, ?2, ?3)",
-                params![task.to_string(), serial, not_after.as_millis()],
-            )?,
-            Write::RevokedToken { jti, expires_at } => {
-                run("INSERT OR REPLACE INTO revoked_token VALUES(?1, ?2)", params![jti, expires_at.as_millis()])?
-            }
-            Write::Target(noun) => run("INSERT OR REPLACE INTO target VALUES(?1, ?2)", params![noun.name, body])?,
-            Write::Policy(noun) => run("INSERT OR REPLACE INTO policy VALUES(?1, ?2)", params![noun.id, body])?,
-            Write::Hold(noun) => {
-                let sql = "INSERT OR REPLACE INTO hold VALUES(?1, ?2, ?3)";
-                run(sql, params![noun.id.to_string(), noun.scope.key(), body])?
-            }
-            Write::DropEntry(id) => run("DELETE FROM entry WHERE id = ?1", params![id.as_str()])?,
-            Write::DropNode(id) => run("DELETE FROM node WHERE id = ?1", params![id.to_string()])?,
-            Write::DropAuthority(id) => run("DELETE FROM authority WHERE id = ?1", params![id])?,
-            Write::DropTarget(name) => run("DELETE FROM target WHERE name = ?1", params![name])?,
-            Write::DropPolicy(id) => run("DELETE FROM policy WHERE id = ?1", params![id])?,
-            Write::DropHold(id) => run("DELETE FROM hold WHERE id = ?1", params![id.to_string()])?,
-            Write::Redact(value) => {
-                let sql = "DELETE FROM journal_private WHERE position = ?1 AND field = ?2";
-                run(sql, params![int(value.position.0), value.field.as_str()])?
-            }
-            Write::Prune(before) => {
-                let sql = "UPDATE journal_head SET start = ?1
-                           WHERE start < ?1 AND ?1 <= (SELECT coalesce(max(size), 0) FROM journal_root)";
-                let moved = run(sql, params![int(before.0)])?;
-                if moved != 1 {
-                    let why = "the journal's start only rises, and not beyond its newest root";
-                    return Err(WriteError::Refused(Fault::Contradiction(why.into())));
-                }
-                moved
-            }
-            Write::Fence { job, epoch, holder } => {
-                let sql = "INSERT INTO job VALUES(?1, ?2, ?3) ON CONFLICT(name) DO UPDATE
-                           SET epoch = excluded.epoch, holder = excluded.holder WHERE excluded.epoch > job.epoch";
-                let raised = run(sql, params![job, int(epoch.0), holder])?;
-                if raised != 1 {
-                    return Err(WriteError::Refused(Fault::Contradiction(format!("the epoch of `{job}` only rises"))));
-                }
-                raised
-            }
-        };
-        Ok(())
-    }
-}
-
-impl Put {
-    /// The value this erases, if it erases one.
-    pub fn redacts(&self) -> Option<PrivateValue> {
-        match &self.write {
-            Write::Redact(value) => Some(*value),
-            _ => None,
+pub fn apply(put: &Put, conn: &Connection) -> Result<(), WriteError> {
+    let run = |sql: &str, params: &[&dyn rusqlite::ToSql]| conn.prepare_cached(sql)?.execute(params);
+    let body = &put.body;
+    match &put.write {
+        Write::Entry(noun) => entry(conn, noun, body)?,
+        Write::Node(noun) => node(conn, noun, body)?,
+        Write::Task(noun) => task(conn, noun, body)?,
+        Write::Lease(noun) => lease(conn, noun, body)?,
+        Write::Authority(row) => authority(conn, row)?,
+        Write::JoinToken(noun) => run(
+            "INSERT OR REPLACE INTO join_token VALUES(?1, ?2, ?3)",
+            params![noun.digest, noun.expires_at.as_millis(), body],
+        )?,
+        Write::TaskSerial { task, serial, not_after } => run(
+            "INSERT OR REPLACE INTO task_serial VALUES(?1, ?2, ?3)",
+            params![task.to_string(), serial, not_after.as_millis()],
+        )?,
+        Write::RevokedToken { jti, expires_at } => {
+            run("INSERT OR REPLACE INTO revoked_token VALUES(?1, ?2)", params![jti, expires_at.as_millis()])?
         }
-    }
-    /// Before which position this lets every record go.
-    pub fn prunes(&self) -> Option<u64> {
-        match &self.write {
-            Write::Prune(before) => Some(before.0),
-            _ => None,
+        Write::Target(noun) => run("INSERT OR REPLACE INTO target VALUES(?1, ?2)", params![noun.name, body])?,
+        Write::Policy(noun) => run("INSERT OR REPLACE INTO policy VALUES(?1, ?2)", params![noun.id, body])?,
+        Write::Hold(noun) => {
+            let sql = "INSERT OR REPLACE INTO hold VALUES(?1, ?2, ?3)";
+            run(sql, params![noun.id.to_string(), noun.scope.key(), body])?
         }
-    }
+        Write::DropEntry(id) => run("DELETE FROM entry WHERE id = ?1", params![id.as_str()])?,
+        Write::DropNode(id) => run("DELETE FROM node WHERE id = ?1", params![id.to_string()])?,
+        Write::DropAuthority(id) => run("DELETE FROM authority WHERE id = ?1", params![id])?,
+        Write::DropTarget(name) => run("DELETE FROM target WHERE name = ?1", params![name])?,
+        Write::DropPolicy(id) => run("DELETE FROM policy WHERE id = ?1", params![id])?,
+        Write::DropHold(id) => run("DELETE FROM hold WHERE id = ?1", params![id.to_string()])?,
+        Write::Redact(value) => {
+            let sql = "DELETE FROM journal_private WHERE position = ?1 AND field = ?2";
+            run(sql, params![int(value.position.0), value.field.as_str()])?
+        }
+        Write::Prune(before) => {
+            let sql = "UPDATE journal_head SET start = ?1
+                       WHERE start < ?1 AND ?1 <= (SELECT coalesce(max(size), 0) FROM journal_root)";
+            let moved = run(sql, params![int(before.0)])?;
+            if moved != 1 {
+                let why = "the journal's start only rises, and not beyond its newest root";
+                return Err(WriteError::Refused(Fault::Contradiction(why.into())));
+            }
+            moved
+        }
+        Write::Fence { job, epoch, holder } => {
+            let sql = "INSERT INTO job VALUES(?1, ?2, ?3) ON CONFLICT(name) DO UPDATE
+                       SET epoch = excluded.epoch, holder = excluded.holder WHERE excluded.epoch > job.epoch";
+            let raised = run(sql, params![job, int(epoch.0), holder])?;
+            if raised != 1 {
+                return Err(WriteError::Refused(Fault::Contradiction(format!("the epoch of `{job}` only rises"))));
+            }
+            raised
+        }
+    };
+    Ok(())
 }
 
 /// Why a unit's write was not done.

@@ -6,12 +6,15 @@
 
 use super::{
     error::{Fault, fault},
-    feed::Shared,
     guard,
-    rows::int,
-    write::{Put, WriteError},
+    write::{WriteError, apply},
 };
-use proto_types::{Position, Record, Timestamp};
+use crate::{
+    rows::int,
+    shared::Shared,
+    unit::{GROUP, Put, Unit, answer_all, issues},
+};
+use proto_types::{Position, Timestamp};
 use rusqlite::{Connection, params};
 use server_core::{
     clock,
@@ -20,17 +23,6 @@ use server_core::{
 };
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
-
-/// Most units in one transaction.
-const GROUP: usize = 256;
-
-/// A unit with everything computed that can be before its turn.
-pub struct Unit {
-    pub guards: Vec<Guard>,
-    pub writes: Vec<Put>,
-    pub records: Vec<(Arc<Record>, Encoded)>,
-    pub reply: oneshot::Sender<Result<Durable, CommitError>>,
-}
 
 /// Housekeeping that needs the write connection.
 pub type Chore = Box<dyn FnOnce(&Connection) -> rusqlite::Result<()> + Send>;
@@ -202,7 +194,7 @@ impl Writer {
                 return Err(Refusal::Lost(guard.clone()));
             }
         }
-        unit.writes.iter().try_for_each(|put| put.apply(&self.conn)).map_err(Refusal::Write)
+        unit.writes.iter().try_for_each(|put| apply(put, &self.conn)).map_err(Refusal::Write)
     }
 
     fn record(&self, position: u64, time: Timestamp, encoded: &Encoded) -> rusqlite::Result<()> {
@@ -275,27 +267,4 @@ impl From<WriteError> for Refusal {
     fn from(error: WriteError) -> Self {
         Self::Write(error)
     }
-}
-
-fn answer_all(units: Vec<Unit>, error: &CommitError) {
-    for unit in units {
-        let _ = unit.reply.send(Err(error.clone()));
-    }
-}
-
-/// Whether a record of this kind gives somebody something. A clock in doubt stops that (invariant 7) and nothing else:
-/// what ends tasks and credentials is never held up by a clock.
-fn issues(kind: &str) -> bool {
-    matches!(
-        kind,
-        "svid.minted"
-            | "jwt_svid.minted"
-            | "token.issued"
-            | "task.started"
-            | "lease.intended"
-            | "lease.handed"
-            | "node.attested"
-            | "node.renewed"
-            | "join_token.created"
-    )
 }

@@ -1,10 +1,11 @@
-//! The SQLite store against the law of its ports, and against what disks, crashes and hands do to files.
+//! Both stores against the law of their ports, and against what disks, crashes and hands do to files.
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it panics")]
 
 mod crash;
 mod law;
 mod opening;
+mod postgres;
 mod pruning;
 mod space;
 mod tampering;

@@ -1,0 +1,39 @@
+//! What a store is opened as, whichever backend it lies in.
+
+use proto_types::{Clock, Entropy};
+use std::sync::Arc;
+
+/// What a store is opened as.
+#[derive(Clone)]
+pub struct OpenOptions {
+    pub(crate) trust_domain: String,
+    pub(crate) dev: bool,
+    pub(crate) accept_rollback: bool,
+    pub(crate) accept_clock: bool,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl OpenOptions {
+    /// `dev`: the stamp a new store gets and an existing one must have.
+    pub fn new(trust_domain: impl Into<String>, dev: bool, entropy: Arc<dyn Entropy>, clock: Arc<dyn Clock>) -> Self {
+        Self { trust_domain: trust_domain.into(), dev, accept_rollback: false, accept_clock: false, entropy, clock }
+    }
+    /// Goes on from a state that may lack commits, as a new epoch of the store.
+    pub fn accept_rollback(mut self, yes: bool) -> Self {
+        self.accept_rollback = yes;
+        self
+    }
+    /// Takes the clock for right as it stands, however far it is from the newest record.
+    pub fn accept_clock(mut self, yes: bool) -> Self {
+        self.accept_clock = yes;
+        self
+    }
+}
+
+/// 80 random bits, lowercase base32.
+pub(crate) fn store_id(entropy: &dyn Entropy) -> String {
+    let mut bytes = [0; 16];
+    entropy.fill(&mut bytes);
+    bytes.iter().map(|b| char::from(b"abcdefghijklmnopqrstuvwxyz234567"[usize::from(b & 31)])).collect()
+}

@@ -1,0 +1,34 @@
+//! A store as a server holds it, whichever backend it is: all ports in one, and the chores.
+
+use proto_types::Fut;
+use server_core::{
+    journal::SignedNote,
+    ports::{
+        Archive, AuthorityRow, CommitError, Feed, JournalSigner, Ledger, Outlets, ReadError, Snapshots, TreeRoot,
+    },
+};
+
+/// The ports, and what a server does for its store now and then.
+pub trait Store: Ledger + Feed + Snapshots + Archive + Outlets {
+    /// Why nothing can be written any more: a failed sync, a database that lost what was acknowledged.
+    fn unusable(&self) -> Option<String>;
+    /// Completes with that reason when there is one: such a server ends.
+    fn fails(&self) -> Fut<'_, String>;
+    /// The signing keys as they lie here.
+    fn authorities(&self) -> Fut<'_, Result<Vec<AuthorityRow>, ReadError>>;
+    /// Appends the newest leaves to the tree and writes its tiles and root down, with the root as a checkpoint when there
+    /// is a key. Called each second and before the end. `None` for an empty journal.
+    fn write_root<'a>(
+        &'a self,
+        signer: Option<&'a dyn JournalSigner>,
+    ) -> Fut<'a, Result<Option<TreeRoot>, CommitError>>;
+    /// Keeps the signatures of witnesses on a checkpoint of this journal, and answers it with all there are. `None`: it is
+    /// none of those that were signed.
+    fn keep_cosignatures(&self, note: SignedNote) -> Fut<'_, Result<Option<SignedNote>, CommitError>>;
+    /// Deletes claims, join tokens, serials and revoked tokens that ended some time ago. Called every few minutes.
+    fn tidy(&self) -> Fut<'_, Result<(), CommitError>>;
+    /// Deletes the rows of records that are no longer kept, a group's worth at a time: commits go on between.
+    fn sweep(&self) -> Fut<'_, Result<(), CommitError>>;
+    /// What the store takes and what its volume has left, bytes; `None` when that is not this machine's to know.
+    fn space(&self) -> Option<(u64, u64)>;
+}

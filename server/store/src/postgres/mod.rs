@@ -1,0 +1,24 @@
+//! The PostgreSQL backend: any number of servers on one database. One connection of each commits in groups; a few
+//! others serve what is not in memory.
+
+mod archive;
+mod config;
+mod connect;
+mod error;
+mod feed;
+mod guard;
+mod notes;
+mod open;
+mod proofs;
+mod pruned;
+mod schema;
+mod search;
+mod snapshot;
+mod store;
+mod tree;
+mod write;
+mod writer;
+
+pub use config::{Files, PostgresConfig};
+pub use error::PostgresError;
+pub use store::PostgresStore;

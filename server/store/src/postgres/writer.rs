@@ -1,0 +1,413 @@
+//! The writer: one task, one connection, groups of units; beside it any number of others, in other servers.
+//!
+//! Decides the order of everything: position = commit order. Each transaction locks the head of the journal first, so
+//! one group at a time is written over all servers, no guard reads what another is about to change, and nothing can
+//! deadlock. What others wrote meanwhile is read before what is written here is published: followers never see a gap.
+//! A unit that loses a guard costs itself only; an error of the database costs the group.
+
+use super::{
+    connect::Connector,
+    error::{Fault, fault},
+    feed, guard,
+    write::{WriteError, apply},
+};
+use crate::{
+    rows::int,
+    shared::{PAGE, Shared},
+    unit::{GROUP, Put, Unit, answer_all, issues},
+};
+use proto_types::{Clock, Position, Timestamp};
+use server_core::{
+    clock,
+    journal::{Hash, pruned_before, redacted},
+    ports::{CommitError, Durable, Guard},
+};
+use sqlx::{Connection as _, Error, PgConnection};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::{Notify, mpsc};
+
+/// How often the head is looked at when nothing was heard of it.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often, and how far apart, it is asked what became of a commit that was not answered.
+const SETTLE: (u32, Duration) = (20, Duration::from_millis(500));
+
+/// The channel on which a commit is announced.
+pub const CHANNEL: &str = "errand_journal";
+
+pub struct Writer {
+    pub connector: Arc<Connector>,
+    pub conn: Option<PgConnection>,
+    pub shared: Arc<Shared>,
+    pub clock: Arc<dyn Clock>,
+    /// The leaf of the last record that followers were told of: a database that holds another one there is not the same.
+    pub last: Option<Hash>,
+}
+
+/// What a transaction came to, valid once it is committed.
+struct Group {
+    /// The first position of the group.
+    base: u64,
+    size: u64,
+    high_water: Timestamp,
+    outcomes: Vec<Result<Position, CommitError>>,
+}
+
+/// Why there is no group.
+enum Stop {
+    /// Nothing was written.
+    Before(CommitError),
+    /// The end of the transaction was not heard of.
+    Unheard(Group),
+}
+
+struct Head {
+    size: u64,
+    high_water: Timestamp,
+}
+
+impl Writer {
+    /// Runs until every sender is gone.
+    pub async fn run(mut self, mut jobs: mpsc::Receiver<Unit>, announced: Arc<Notify>) {
+        loop {
+            tokio::select! {
+                biased;
+                unit = jobs.recv() => {
+                    let Some(first) = unit else { return };
+                    let mut group = vec![first];
+                    while group.len() < GROUP && let Ok(next) = jobs.try_recv() {
+                        group.push(next);
+                    }
+                    self.group(group).await;
+                }
+                () = announced.notified() => self.look().await,
+                () = self.clock.sleep(LOOK) => self.look().await,
+            }
+        }
+    }
+
+    /// Follows what others committed.
+    async fn look(&mut self) {
+        let Ok(mut conn) = self.connected().await else { return };
+        let followed = async {
+            let head = head(&mut conn, false).await?;
+            self.follow(&mut conn, head.size).await
+        };
+        match followed.await {
+            Ok(()) => self.conn = Some(conn),
+            Err(why) => tracing::warn!(%why, "the journal could not be followed; trying again"),
+        }
+    }
+
+    /// The connection in hand, or a new one to a database that still holds what was published.
+    async fn connected(&mut self) -> Result<PgConnection, CommitError> {
+        if let Some(why) = self.shared.dead() {
+            return Err(CommitError::Unavailable(why));
+        }
+        if let Some(conn) = self.conn.take() {
+            return Ok(conn);
+        }
+        let mut conn = self.connector.primary().await.map_err(CommitError::Unavailable)?;
+        self.recognise(&mut conn).await?;
+        Ok(conn)
+    }
+
+    /// A database that lost what was acknowledged is another one: nothing more is read from it or written to it.
+    async fn recognise(&self, conn: &mut PgConnection) -> Result<(), CommitError> {
+        let Some(last) = self.shared.size().checked_sub(1) else { return Ok(()) };
+        let found = leaf(conn, last).await.map_err(|e| CommitError::from(fault(&e)))?;
+        if found == self.last || self.last.is_none() {
+            return Ok(());
+        }
+        let why = format!(
+            "the database lost what was acknowledged: the record at position {last} is not the one that was committed. \
+             Look which of its servers has it"
+        );
+        tracing::error!(%why, "the store is no longer usable; nothing more will be written");
+        self.shared.die(why.clone());
+        Err(CommitError::Unavailable(why))
+    }
+
+    /// Publishes what others committed before `size`.
+    async fn follow(&mut self, conn: &mut PgConnection, size: u64) -> Result<(), Error> {
+        while self.shared.size() < size {
+            let from = self.shared.size();
+            let max = u32::try_from(size - from).unwrap_or(PAGE).min(PAGE);
+            let records = feed::stored(conn, Position(from), max).await.map_err(|e| Error::Protocol(e.to_string()))?;
+            let Some((last, _)) = records.last() else {
+                return Err(Error::Protocol(format!("there is no record at position {from}")));
+            };
+            let to = last.0 + 1;
+            self.last = leaf(conn, last.0).await?;
+            let newest = records.iter().fold(self.shared.high_water(), |t, (_, r)| clock::newest(t, r.time));
+            let gone: Vec<_> = records.iter().flat_map(|(_, r)| redacted(r)).collect();
+            let start = records.iter().filter_map(|(_, r)| pruned_before(r)).max();
+            self.shared.publish(records.into_iter().map(|(_, record)| record).collect(), to, newest);
+            if !gone.is_empty() {
+                self.shared.forget(&gone);
+            }
+            if let Some(start) = start {
+                self.shared.begin_at(start.0);
+            }
+        }
+        Ok(())
+    }
+
+    async fn group(&mut self, units: Vec<Unit>) {
+        let mut conn = match self.connected().await {
+            Ok(conn) => conn,
+            Err(error) => return answer_all(units, &error),
+        };
+        let group = match self.transaction(&mut conn, &units).await {
+            Ok(group) => group,
+            Err(Stop::Before(error)) => {
+                // Whatever is open on the connection ends with it.
+                return answer_all(units, &error);
+            }
+            Err(Stop::Unheard(group)) => {
+                drop(conn);
+                match self.settle(&group, &units).await {
+                    Some((found, true)) => {
+                        conn = found;
+                        group
+                    }
+                    Some((found, false)) => {
+                        self.conn = Some(found);
+                        let why = "the database did not take the commit; try again";
+                        return answer_all(units, &CommitError::Unavailable(why.into()));
+                    }
+                    None => return answer_all(units, &CommitError::Unknown),
+                }
+            }
+        };
+        // Between what is known here and this group others may have committed theirs.
+        match self.follow(&mut conn, group.base).await {
+            Ok(()) => {
+                self.conn = Some(conn);
+                self.publish(units, group);
+            }
+            Err(why) => {
+                tracing::warn!(%why, "what others committed could not be read; following again");
+                // It is durable, and followers come to it with the next look.
+                answer(units, group.outcomes);
+            }
+        }
+    }
+
+    async fn transaction(&self, conn: &mut PgConnection, units: &[Unit]) -> Result<Group, Stop> {
+        let before = |e: Error| Stop::Before(fault(&e).into());
+        statement(conn, "BEGIN").await.map_err(before)?;
+        let head = head(conn, true).await.map_err(before)?;
+        if head.size < self.shared.size() {
+            self.recognise(conn).await.map_err(Stop::Before)?;
+        }
+        let (base, high_water) = (head.size, head.high_water);
+        let mut group = Group { base, size: base, high_water, outcomes: Vec::with_capacity(units.len()) };
+        for unit in units {
+            let outcome = self.unit(conn, unit, &mut group).await.map_err(before)?;
+            group.outcomes.push(outcome);
+        }
+        if group.size == base {
+            statement(conn, "ROLLBACK").await.map_err(before)?;
+            return Ok(group);
+        }
+        append(conn, units, &group).await.map_err(before)?;
+        match statement(conn, "COMMIT").await {
+            Ok(()) => Ok(group),
+            // The database said no: nothing was written.
+            Err(e @ Error::Database(_)) => Err(before(e)),
+            Err(_) => Err(Stop::Unheard(group)),
+        }
+    }
+
+    /// One unit, in a savepoint when there is anything that could be half done. The error costs the group.
+    async fn unit(
+        &self,
+        conn: &mut PgConnection,
+        unit: &Unit,
+        group: &mut Group,
+    ) -> Result<Result<Position, CommitError>, Error> {
+        let mut issued = unit.records.iter().filter(|(record, _)| issues(&record.kind));
+        if let Err(doubt) = issued.try_for_each(|(record, _)| clock::judge(record.time, group.high_water)) {
+            return Ok(Err(CommitError::Unavailable(doubt.to_string())));
+        }
+        // PostgreSQL's text holds no NUL. Found out when all is appended it would cost the group.
+        let mut keys = unit.records.iter().flat_map(|(_, encoded)| &encoded.keys);
+        if keys.any(|key| key.contains('\0')) {
+            return Ok(Err(Fault::Contradiction("a name holds a NUL".into()).into()));
+        }
+        let nested = !unit.writes.is_empty() || unit.guards.iter().any(guard::takes);
+        if nested {
+            statement(conn, "SAVEPOINT unit").await?;
+        }
+        let refused = match state(conn, unit).await {
+            Ok(()) => None,
+            Err(Refusal::Lost(guard)) => Some(CommitError::Lost(guard)),
+            Err(Refusal::Write(WriteError::Refused(fault))) => Some(fault.into()),
+            Err(Refusal::Write(WriteError::Sql(e))) => match fault(&e) {
+                contradiction @ Fault::Contradiction(_) if nested => Some(contradiction.into()),
+                _ => return Err(e),
+            },
+        };
+        if nested {
+            let end = if refused.is_some() { "ROLLBACK TO SAVEPOINT unit" } else { "RELEASE SAVEPOINT unit" };
+            statement(conn, end).await?;
+        }
+        if let Some(error) = refused {
+            return Ok(Err(error));
+        }
+        let first = Position(group.size);
+        for (record, _) in &unit.records {
+            group.size += 1;
+            group.high_water = clock::newest(group.high_water, record.time);
+        }
+        Ok(Ok(first))
+    }
+
+    /// What became of a commit that was not answered. The lock on the head waits for it when it still goes on; behind the
+    /// lock the row at its first position tells. `None`: nobody can be asked.
+    async fn settle(&self, group: &Group, units: &[Unit]) -> Option<(PgConnection, bool)> {
+        let done = units.iter().zip(&group.outcomes).find(|(_, outcome)| outcome.is_ok());
+        let ours = done.and_then(|(unit, _)| unit.records.first()).map(|(_, encoded)| encoded.leaf)?;
+        for _ in 0..SETTLE.0 {
+            let asked = async {
+                let mut conn = self.connector.primary().await.ok()?;
+                statement(&mut conn, "BEGIN").await.ok()?;
+                head(&mut conn, true).await.ok()?;
+                let found = leaf(&mut conn, group.base).await.ok()?;
+                statement(&mut conn, "ROLLBACK").await.ok()?;
+                Some((conn, found == Some(ours)))
+            };
+            match asked.await {
+                Some(told) => return Some(told),
+                None => self.clock.sleep(SETTLE.1).await,
+            }
+        }
+        None
+    }
+
+    /// Followers first, then those who wait: who hears that a unit is durable finds it in the feed.
+    fn publish(&mut self, units: Vec<Unit>, group: Group) {
+        let done = || units.iter().zip(&group.outcomes).filter(|(_, outcome)| outcome.is_ok()).map(|(unit, _)| unit);
+        let redacted: Vec<_> = done().flat_map(|unit| unit.writes.iter().filter_map(Put::redacts)).collect();
+        let start = done().flat_map(|unit| unit.writes.iter().filter_map(Put::prunes)).max();
+        let records: Vec<_> = done().flat_map(|unit| unit.records.iter().map(|(record, _)| record.clone())).collect();
+        if let Some((_, encoded)) = done().flat_map(|unit| &unit.records).last() {
+            self.last = Some(encoded.leaf);
+        }
+        self.shared.publish(records, group.size, group.high_water);
+        if !redacted.is_empty() {
+            self.shared.forget(&redacted);
+        }
+        if let Some(start) = start {
+            self.shared.begin_at(start);
+        }
+        answer(units, group.outcomes);
+    }
+}
+
+fn answer(units: Vec<Unit>, outcomes: Vec<Result<Position, CommitError>>) {
+    for (unit, outcome) in units.into_iter().zip(outcomes) {
+        let leaves = || unit.records.iter().map(|(_, encoded)| encoded.leaf).collect();
+        // Who no longer waits has gone away; the unit is durable all the same.
+        let _ = unit.reply.send(outcome.map(|first| Durable::assertion(first, leaves())));
+    }
+}
+
+enum Refusal {
+    Lost(Guard),
+    Write(WriteError),
+}
+
+async fn state(conn: &mut PgConnection, unit: &Unit) -> Result<(), Refusal> {
+    let now = unit.records.first().map(|(record, _)| record.time).unwrap_or_default();
+    for guard in &unit.guards {
+        let holds = guard::holds(conn, guard, now).await.map_err(|e| Refusal::Write(WriteError::Sql(e)))?;
+        if !holds {
+            return Err(Refusal::Lost(guard.clone()));
+        }
+    }
+    for put in &unit.writes {
+        apply(conn, put).await.map_err(Refusal::Write)?;
+    }
+    Ok(())
+}
+
+/// The records of all units that were not refused, and the head behind them; others hear of it with the commit.
+async fn append(conn: &mut PgConnection, units: &[Unit], group: &Group) -> Result<(), Error> {
+    let (mut positions, mut times, mut leaves, mut bodies) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut keys, mut keyed) = (Vec::new(), Vec::new());
+    let (mut beside, mut fields, mut salts, mut values) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (unit, outcome) in units.iter().zip(&group.outcomes) {
+        let Ok(first) = outcome else { continue };
+        for (n, (record, encoded)) in unit.records.iter().enumerate() {
+            let position = int(first.0 + n as u64);
+            positions.push(position);
+            times.push(record.time.as_millis());
+            leaves.push(encoded.leaf.as_slice());
+            bodies.push(encoded.body.as_slice());
+            keys.extend(encoded.keys.iter().map(String::as_str));
+            keyed.extend(encoded.keys.iter().map(|_| position));
+            for (field, salt, value) in &encoded.private {
+                beside.push(position);
+                fields.push(field.as_str());
+                salts.push(salt.as_slice());
+                values.push(value.as_bytes());
+            }
+        }
+    }
+    let sql = "INSERT INTO journal SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[])";
+    sqlx::query(sql).bind(&positions).bind(times).bind(leaves).bind(bodies).execute(&mut *conn).await?;
+    let sql = "INSERT INTO journal_key SELECT * FROM unnest($1::text[], $2::bigint[])";
+    sqlx::query(sql).bind(keys).bind(keyed).execute(&mut *conn).await?;
+    if !beside.is_empty() {
+        let sql = "INSERT INTO journal_private SELECT * FROM unnest($1::bigint[], $2::text[], $3::bytea[], $4::bytea[])";
+        sqlx::query(sql).bind(beside).bind(fields).bind(salts).bind(values).execute(&mut *conn).await?;
+    }
+    let sql = "WITH moved AS (UPDATE journal_head SET size = $1, clock_high_water = $2) SELECT pg_notify($3, '')";
+    let moved = sqlx::query(sql).bind(int(group.size)).bind(group.high_water.as_millis()).bind(CHANNEL);
+    moved.execute(conn).await.map(drop)
+}
+
+async fn statement(conn: &mut PgConnection, sql: &'static str) -> Result<(), Error> {
+    sqlx::query(sql).execute(conn).await.map(drop)
+}
+
+async fn head(conn: &mut PgConnection, lock: bool) -> Result<Head, Error> {
+    let sql = match lock {
+        true => "SELECT size, clock_high_water FROM journal_head FOR UPDATE",
+        false => "SELECT size, clock_high_water FROM journal_head",
+    };
+    let (size, newest): (i64, i64) = sqlx::query_as(sql).fetch_one(conn).await?;
+    Ok(Head { size: u64::try_from(size).unwrap_or(0), high_water: Timestamp::from_millis(newest) })
+}
+
+/// The leaf at a position, when there is a record.
+pub async fn leaf(conn: &mut PgConnection, position: u64) -> Result<Option<Hash>, Error> {
+    let sql = "SELECT leaf FROM journal WHERE position = $1";
+    let found: Option<Vec<u8>> = sqlx::query_scalar(sql).bind(int(position)).fetch_optional(conn).await?;
+    Ok(found.and_then(|bytes| bytes.try_into().ok()))
+}
+
+/// Tells of commits of others as soon as they are announced. Without it they are seen with the next look.
+pub async fn listen(connector: Arc<Connector>, clock: Arc<dyn Clock>, announced: Arc<Notify>) {
+    loop {
+        if let Err(error) = hear(&connector, &announced).await {
+            tracing::debug!(%error, "commits of other servers are not announced here now");
+        }
+        clock.sleep(LOOK).await;
+    }
+}
+
+async fn hear(connector: &Connector, announced: &Notify) -> Result<(), Error> {
+    let (options, conn) = connector.found().await.map_err(Error::Protocol)?;
+    conn.close().await?;
+    let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
+    let mut listener = sqlx::postgres::PgListener::connect_with(&pool).await?;
+    listener.listen(CHANNEL).await?;
+    // Something may have been committed before.
+    announced.notify_one();
+    while listener.try_recv().await?.is_some() {
+        announced.notify_one();
+    }
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! The PostgreSQL store against the law of its ports; beside others on the same database; and against what operators,
+//! crashes and backups do to a database.
+
+use super::options;
+use proto_types::{Position, Record};
+use server_core::{
+    journal::{PrivateField, PrivateValue, redaction},
+    ports::{Archive as _, Claim, Commit, CommitError, Feed as _, Filter, Guard, Ledger as _, ReadError, Snapshots as _, Write},
+};
+use server_store::{Files, OpenOptions, PostgresConfig, PostgresError, PostgresStore, Store as _};
+use std::{sync::Arc, time::Duration};
+use testkit::{
+    ledger_law::{
+        Store, ledger_law,
+        nouns::{T0, note},
+    },
+    poll,
+    postgres::PostgresFixture,
+};
+
+const SOON: Duration = Duration::from_secs(15);
+
+/// The store in the database of this name.
+async fn config(pg: &PostgresFixture, name: &str) -> PostgresConfig {
+    let files = Files { password: Some(pg.manager_password_file()), ..Files::default() };
+    PostgresConfig::parse(&pg.store_url(name).await, files).unwrap()
+}
+
+async fn try_open(pg: &PostgresFixture, name: &str, options: OpenOptions) -> Result<Arc<PostgresStore>, PostgresError> {
+    PostgresStore::open(config(pg, name).await, options).await
+}
+
+async fn open(pg: &PostgresFixture, name: &str) -> Arc<PostgresStore> {
+    try_open(pg, name, options("example.org", false)).await.unwrap()
+}
+
+async fn journal(store: &PostgresStore, size: u64) -> Vec<Record> {
+    let mut records = Vec::new();
+    while (records.len() as u64) < size {
+        let page = store.from(Position(records.len() as u64), 500).await.unwrap();
+        assert!(!page.is_empty(), "the feed ends at {} of {size}", records.len());
+        records.extend(page.into_iter().map(|(_, record)| (*record).clone()));
+    }
+    records
+}
+
+/// Waits until this store's followers know of so many records.
+async fn knows(store: &PostgresStore, size: u64) {
+    poll::until("the other's commits are seen", SOON, async || *store.size().borrow() >= size).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn postgres_keeps_the_law_of_the_ledger() {
+    let pg = PostgresFixture::start().await;
+    ledger_law(|name| async { Store::of(open(&pg, name).await) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn several_servers_write_one_journal_and_each_follows_all_of_it() {
+    let pg = PostgresFixture::start().await;
+    let stores = [open(&pg, "shared").await, open(&pg, "shared").await, open(&pg, "shared").await];
+    assert_eq!(stores[0].meta().store_id, stores[1].meta().store_id);
+    let writers: Vec<_> = (0..48)
+        .map(|n| {
+            let store = stores[n % 3].clone();
+            tokio::spawn(async move {
+                let mut given = Vec::new();
+                let mut won = 0;
+                for round in 0..10 {
+                    given.push(store.commit(note()).await.unwrap().first().0);
+                    // All of them want the same; of each round one gets it.
+                    let claim = Claim { kind: "jti", key: vec![round], expires_at: T0.plus(SOON) };
+                    match store.commit(note().when(Guard::Unclaimed(claim))).await {
+                        Ok(durable) => {
+                            given.push(durable.first().0);
+                            won += 1;
+                        }
+                        Err(error) => assert!(matches!(error, CommitError::Lost(_)), "{error}"),
+                    }
+                }
+                (given, won)
+            })
+        })
+        .collect();
+    let (mut given, mut won) = (Vec::new(), 0);
+    for writer in writers {
+        let (positions, claims) = writer.await.unwrap();
+        given.extend(positions);
+        won += claims;
+    }
+    given.sort_unstable();
+    assert_eq!(won, 10, "a claim was taken more than once, or by nobody");
+    assert_eq!(given, (0..490).collect::<Vec<u64>>(), "positions have gaps or were given twice");
+    for store in &stores {
+        knows(store, 490).await;
+    }
+    let first = journal(&stores[0], 490).await;
+    for store in &stores[1..] {
+        assert_eq!(journal(store, 490).await, first);
+    }
+    // One tree, whoever writes it down.
+    let roots = [stores[0].write_root(None).await.unwrap(), stores[1].write_root(None).await.unwrap()];
+    assert!(roots[0].is_some() && roots[0] == roots[1], "{roots:?}");
+    assert_eq!(stores[2].roots(0, 10).await.unwrap(), Vec::from_iter(roots[0]));
+    assert!(stores[2].inclusion(Position(7), 490).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn what_one_server_erased_another_does_not_tell_from_memory() {
+    let pg = PostgresFixture::start().await;
+    let (one, other) = (open(&pg, "erased").await, open(&pg, "erased").await);
+    let record = Record::new(T0, "decision.made").user(Some("kim@example.org".into()));
+    let position = one.commit(Commit::of(record)).await.unwrap().first();
+    knows(&other, 1).await;
+    assert_eq!(other.from(position, 1).await.unwrap()[0].1.user.as_deref(), Some("kim@example.org"));
+    let value = PrivateValue { position, field: PrivateField::User };
+    let unit = Commit::of(redaction(&[value], "asked to", None, T0)).put(Write::Redact(value));
+    one.commit(unit).await.unwrap();
+    knows(&other, 2).await;
+    assert_eq!(other.from(position, 1).await.unwrap()[0].1.user, None);
+    let by_name = Filter { user: Some("kim@example.org".into()), ..Filter::default() };
+    assert!(other.search(&by_name, None, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_not_this_servers_store_is_refused_and_left_as_it_is() {
+    let pg = PostgresFixture::start().await;
+    drop(open(&pg, "ours").await);
+    let as_what = |td: &'static str, dev| try_open(&pg, "ours", options(td, dev));
+    assert!(matches!(as_what("other.org", false).await.err(), Some(PostgresError::WrongTrustDomain { .. })));
+    assert!(matches!(as_what("example.org", true).await.err(), Some(PostgresError::DevStamp { .. })));
+    as_what("example.org", false).await.unwrap();
+
+    pg.sql_on("ours", "ALTER DATABASE ours SET synchronous_commit = off").await;
+    let off = as_what("example.org", false).await.err();
+    assert!(matches!(off, Some(PostgresError::Asynchronous { .. })), "{off:?}");
+    pg.sql_on("ours", "ALTER DATABASE ours RESET synchronous_commit").await;
+
+    pg.sql_on("ours", "UPDATE errand.schema_version SET version = version + 1").await;
+    let newer = as_what("example.org", false).await.err();
+    assert!(matches!(newer, Some(PostgresError::NewerSchema { .. })), "{newer:?}");
+    pg.sql_on("ours", "UPDATE errand.schema_version SET version = version - 1").await;
+
+    let store = as_what("example.org", false).await.unwrap();
+    store.commit(note()).await.unwrap();
+    drop(store);
+    pg.sql_on("ours", "UPDATE errand.journal SET body = body || '\\x20'").await;
+    let changed = as_what("example.org", false).await.err();
+    assert!(matches!(changed, Some(PostgresError::Damaged { .. })), "{changed:?}");
+}
+
+/// F17: the standby that took over did not have the newest commits.
+#[tokio::test]
+async fn a_database_that_lost_what_was_acknowledged_is_not_written_to_any_more() {
+    let pg = PostgresFixture::start().await;
+    let store = open(&pg, "lost").await;
+    for _ in 0..3 {
+        store.commit(note()).await.unwrap();
+    }
+    // The twin: connections that were cut, to a database that has everything.
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'lost' AND pid <> pg_backend_pid()";
+    pg.sql_on("lost", cut).await;
+    let again = async || store.commit(note()).await.is_ok();
+    poll::until("it goes on over a new connection", SOON, again).await;
+
+    pg.sql_on("lost", "DELETE FROM errand.journal WHERE position >= 2; UPDATE errand.journal_head SET size = 2").await;
+    pg.sql_on("lost", cut).await;
+    let refused = async || store.commit(note()).await.is_err() && store.unusable().is_some();
+    poll::until("nothing is written", SOON, refused).await;
+    assert!(store.fails().await.contains("lost what was acknowledged"));
+    let size: i64 = pg.ask_on("lost", "SELECT count(*) FROM errand.journal").await;
+    assert_eq!(size, 2);
+    // What is known is still told.
+    let told: Result<_, ReadError> = store.from(Position(0), 10).await;
+    assert!(told.is_ok());
+}
