@@ -7,7 +7,7 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey},
 };
 use futures_util::FutureExt;
-use proto_types::{Clock, OsEntropy, Position, SystemClock, id::parse_spiffe_id, id::parse_trust_domain};
+use proto_types::{Clock, Epoch, OsEntropy, SystemClock, id::parse_spiffe_id, id::parse_trust_domain};
 use server_authority::{Kek, Keyring, Realm};
 use server_core::{
     authority::{Lifetimes, plan},
@@ -75,11 +75,11 @@ fn keyring(dir: &Path) -> Result<Keyring> {
         refresh_hint: Duration::from_secs(300),
     };
     let kek = Kek::create(&dir.join("raw.kek"), &OsEntropy)?;
-    let keyring = Keyring::open(Vec::new(), kek, realm, entropy, Position(0))?;
+    let keyring = Keyring::open(Vec::new(), kek, realm, entropy, Epoch(0))?;
     let (now, lifetimes) = (SystemClock.now(), Lifetimes::default());
     for action in plan(now, &keyring.views(), &lifetimes) {
         let change = keyring.carry_out(&action, &lifetimes, now)?;
-        keyring.apply(&change.delta, Position(0))?;
+        keyring.apply(&change.delta, Epoch(0))?;
     }
     Ok(keyring)
 }

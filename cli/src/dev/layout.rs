@@ -5,7 +5,7 @@ use agent_daemon::AgentConfig;
 use proto_types::{Secret, TrustDomain, id::parse_trust_domain};
 use serde::{Deserialize, Serialize};
 use server_authority::AuthorityConfig;
-use server_daemon::{Listen, Running, ServerConfig};
+use server_daemon::{Listen, Running, ServerConfig, StorePlace};
 use std::{
     collections::HashMap,
     fs::{DirBuilder, File},
@@ -68,7 +68,7 @@ impl Layout {
             sinks: Vec::new(),
             fixed: toml::Table::new(),
             trust_domain: self.trust_domain.clone(),
-            store_path: server.join("errand.db"),
+            store: StorePlace::Sqlite(server.join("errand.db")),
             data_dir: server,
             dev: true,
             accept_rollback: false,

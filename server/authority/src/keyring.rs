@@ -9,7 +9,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
-use proto_types::{Entropy, Fut, KeyUse, Position, Timestamp, TrustDomain};
+use proto_types::{Entropy, Epoch, Fut, KeyUse, Timestamp, TrustDomain};
 use server_core::{
     authority::AuthorityView,
     journal::{Checkpoint, KeyKind, SignedNote, VerifierKey, origin},
@@ -68,23 +68,22 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// Opens stored keys. `at`: the journal's size when they were read; the bundle's sequence starts there, so that it
-    /// never goes back over a restart.
+    /// Opens stored keys. `epoch`: how often they were changed when they were read. It is the bundle's sequence: the same in
+    /// every server, and it never goes back.
     pub fn open(
         rows: Vec<AuthorityRow>,
         kek: Kek,
         realm: Realm,
         entropy: Arc<dyn Entropy>,
-        at: Position,
+        epoch: Epoch,
     ) -> Result<Self, KeyringError> {
         let rows: Rows = rows.into_iter().map(|r| (r.id.clone(), r)).collect();
-        let current = ArcSwap::from_pointee(Snapshot::build(rows, &kek, &realm, at.0)?);
+        let current = ArcSwap::from_pointee(Snapshot::build(rows, &kek, &realm, epoch.0)?);
         Ok(Self { realm, kek, entropy, current, changing: Mutex::new(()) })
     }
 
-    /// Takes a change into use once it is durable. `at`: the position of its record. On an error the keys stay as
-    /// they were.
-    pub fn apply(&self, delta: &Delta, at: Position) -> Result<(), KeyringError> {
+    /// Takes a change into use once it is durable, in the epoch that it began. On an error the keys stay as they were.
+    pub fn apply(&self, delta: &Delta, epoch: Epoch) -> Result<(), KeyringError> {
         let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.snapshot();
         let mut rows = now.rows.clone();
@@ -94,7 +93,20 @@ impl Keyring {
         for id in &delta.drop {
             rows.remove(id);
         }
-        let sequence = now.bundle.sequence.max(at.0.saturating_add(1));
+        self.build(rows, now.bundle.sequence.max(epoch.0))
+    }
+
+    /// Takes the keys as they are stored: another server changed them.
+    pub fn replace(&self, rows: Vec<AuthorityRow>, epoch: Epoch) -> Result<(), KeyringError> {
+        let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read before what is in use by now was made.
+        if epoch.0 < self.snapshot().bundle.sequence {
+            return Ok(());
+        }
+        self.build(rows.into_iter().map(|r| (r.id.clone(), r)).collect(), epoch.0)
+    }
+
+    fn build(&self, rows: Rows, sequence: u64) -> Result<(), KeyringError> {
         let next = Snapshot::build(rows, &self.kek, &self.realm, sequence)?;
         self.current.store(Arc::new(next));
         Ok(())

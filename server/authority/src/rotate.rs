@@ -21,7 +21,7 @@ pub struct Delta {
     pub drop: Vec<String>,
 }
 
-/// One step, ready to commit. Add a fence guard, commit, then hand `delta` to [`Keyring::apply`].
+/// One step, ready to commit. Add a fence, commit, then hand `delta` to [`Keyring::apply`].
 #[derive(Clone, Debug)]
 pub struct Change {
     pub commit: Commit,

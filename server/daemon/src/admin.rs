@@ -10,7 +10,7 @@ use server_core::{
     ports::{Authorities, AuthorityState, JournalSigner},
 };
 use server_service::{Service, ServiceError};
-use server_store::SqliteStore;
+use server_store::Store;
 use server_targets::Registry;
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ pub struct Operators {
     pub service: Service,
     pub rotator: Arc<Rotator>,
     pub registry: Arc<Registry>,
-    pub store: Arc<SqliteStore>,
+    pub store: Arc<dyn Store>,
 }
 
 impl Operators {
@@ -86,7 +86,7 @@ impl Admin for Operators {
     }
 
     fn space(&self) -> Option<(u64, u64)> {
-        self.store.space().ok()
+        self.store.space()
     }
 
     fn chain(&self) -> Vec<Vec<u8>> {

@@ -14,6 +14,7 @@ use proto_types::{
 use serde::Deserialize;
 use server_authority::AuthorityConfig;
 use server_sinks::SinkConfig;
+use server_store::{Files, PostgresConfig};
 use std::{
     collections::HashMap,
     fmt,
@@ -61,12 +62,33 @@ pub struct Listen {
     pub metrics: SocketAddr,
 }
 
+/// Where the ledger lies.
+#[derive(Clone, Debug)]
+pub enum StorePlace {
+    /// A file of this server's own.
+    Sqlite(PathBuf),
+    /// A database that other servers may share.
+    Postgres(PostgresConfig),
+}
+
+impl StorePlace {
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Postgres(_))
+    }
+    fn file(&self) -> Option<&PathBuf> {
+        match self {
+            Self::Sqlite(path) => Some(path),
+            Self::Postgres(_) => None,
+        }
+    }
+}
+
 /// A whole configuration, checked.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
     pub trust_domain: TrustDomain,
     pub data_dir: PathBuf,
-    pub store_path: PathBuf,
+    pub store: StorePlace,
     /// The store's stamp: `errand dev` and `errand server` never open each other's.
     pub dev: bool,
     /// Go on from a store that may lack commits, as a new epoch of it. Said on the command line only: it is one decision.
@@ -139,6 +161,10 @@ struct ServerSection {
 #[serde(deny_unknown_fields)]
 struct StoreSection {
     url: Option<String>,
+    password_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
+    client_cert_file: Option<PathBuf>,
+    client_key_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]
@@ -210,16 +236,7 @@ impl ServerConfig {
             wrong.push(problem("[server] trust_domain", e.to_string()));
         }
         absolute(&mut wrong, "[server] data_dir", &file.server.data_dir);
-        let store_path = match file.store.url.as_deref() {
-            None => file.server.data_dir.join("errand.db"),
-            Some(url) => match url.strip_prefix("sqlite://").filter(|path| path.starts_with('/')) {
-                Some(path) => path.into(),
-                None => {
-                    wrong.push(problem("[store] url", "is no store of this version; write sqlite:///absolute/path"));
-                    PathBuf::new()
-                }
-            },
-        };
+        let store = store(&mut wrong, file.store, &file.server.data_dir);
         let operators = operators(&mut wrong, &file.admin.operators);
         wrong.extend(file.authority.check().into_iter().map(|p| problem("[authority]", p.to_string())));
         let agent_ttl = file.server.agent_ttl.unwrap_or(AGENT_TTL.min(file.authority.ca_ttl));
@@ -254,7 +271,7 @@ impl ServerConfig {
                 .push(problem("[journal] keep", format!("write a duration of at least {least}, or nothing: for ever")));
         }
         let policies = policies(&mut wrong, file.policy.files);
-        let own = [Some(&file.server.data_dir), Some(&store_path), kek_file.as_ref()];
+        let own = [Some(&file.server.data_dir), store.file(), kek_file.as_ref()];
         let sinks = sinks(&mut wrong, file.journal.sink, &own);
         let at = |given: Option<SocketAddr>, port: u16| given.unwrap_or(SocketAddr::from(([0, 0, 0, 0], port)));
         let listen = Listen {
@@ -271,7 +288,7 @@ impl ServerConfig {
             (Ok(trust_domain), true) => Ok(Self {
                 trust_domain,
                 data_dir: file.server.data_dir,
-                store_path,
+                store,
                 dev: false,
                 accept_rollback: false,
                 accept_clock: false,
@@ -304,6 +321,49 @@ fn not_toml(text: &str, e: &toml::de::Error) -> ConfigProblem {
 
 fn declared(tables: Vec<Value>) -> serde_json::Value {
     serde_json::to_value(tables).unwrap_or(serde_json::Value::Null)
+}
+
+/// A file of its own, unless a URL says otherwise.
+fn store(wrong: &mut Vec<ConfigProblem>, section: StoreSection, data_dir: &Path) -> StorePlace {
+    let own = StorePlace::Sqlite(data_dir.join("errand.db"));
+    let files = Files {
+        password: section.password_file,
+        ca: section.ca_file,
+        client_cert: section.client_cert_file,
+        client_key: section.client_key_file,
+    };
+    for (key, path) in [
+        ("password_file", &files.password),
+        ("ca_file", &files.ca),
+        ("client_cert_file", &files.client_cert),
+        ("client_key_file", &files.client_key),
+    ] {
+        if let Some(path) = path {
+            absolute(wrong, &format!("[store] {key}"), path);
+        }
+    }
+    let url = section.url.unwrap_or_default();
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        match PostgresConfig::parse(&url, files) {
+            Ok(place) => return StorePlace::Postgres(place),
+            Err(why) => wrong.push(problem("[store] url", why)),
+        }
+        return own;
+    }
+    if files != Files::default() {
+        wrong.push(problem("[store]", "names files for a database; `url` is none of one"));
+    }
+    if url.is_empty() {
+        return own;
+    }
+    match url.strip_prefix("sqlite://").filter(|path| path.starts_with('/')) {
+        Some(path) => StorePlace::Sqlite(path.into()),
+        None => {
+            let what = "is no store of this version; write sqlite:///absolute/path or postgres://USER@HOST/DATABASE";
+            wrong.push(problem("[store] url", what));
+            own
+        }
+    }
 }
 
 fn absolute(wrong: &mut Vec<ConfigProblem>, at: &str, path: &Path) {

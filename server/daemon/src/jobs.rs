@@ -7,9 +7,10 @@ use crate::{
     rotator::Rotator,
     start::{Running, StartError},
 };
-use server_service::{LOOK_EVERY, Outlet};
+use server_service::{Change, LOOK_EVERY, Outlet};
 use server_sinks::SinkConfig;
 use std::{sync::Arc, time::Duration};
+use tokio::sync::broadcast::error::RecvError;
 
 impl Running {
     /// What goes on whether anybody calls or not.
@@ -20,6 +21,7 @@ impl Running {
         self.workers.spawn(async move { service.reconcile(stop).await });
         let (service, stop) = (self.service.clone(), self.working.clone());
         self.workers.spawn(async move { service.scan(stop).await });
+        self.take_over_keys(rotator.clone());
         let (rotator, service) = (rotator.clone(), self.service.clone());
         self.every(Duration::from_secs(1), move || {
             let (rotator, service) = (rotator.clone(), service.clone());
@@ -35,6 +37,9 @@ impl Running {
         self.every(Duration::from_secs(1), move || {
             let (store, keyring) = (store.clone(), keyring.clone());
             async move {
+                if !store.holds("checkpoints") {
+                    return;
+                }
                 if let Err(error) = store.write_root(Some(keyring.as_ref())).await {
                     tracing::warn!(%error, "the journal's root could not be written; trying again");
                 }
@@ -44,8 +49,33 @@ impl Running {
         self.every(Duration::from_secs(300), move || {
             let store = store.clone();
             async move {
+                if !store.holds("housekeeping") {
+                    return;
+                }
                 if let Err(error) = store.tidy().await {
                     tracing::warn!(%error, "expired claims could not be removed; trying again");
+                }
+            }
+        });
+    }
+
+    /// Keys that another server made, activated or dropped come into use here when its record is read.
+    fn take_over_keys(&self, rotator: Arc<Rotator>) {
+        let (service, stop) = (self.service.clone(), self.working.clone());
+        let mut changes = service.changes();
+        self.workers.spawn(async move {
+            loop {
+                let changed = tokio::select! {
+                    () = stop.cancelled() => return,
+                    change = changes.recv() => matches!(change, Ok(Change::Authority) | Err(RecvError::Lagged(_))),
+                };
+                if !changed {
+                    continue;
+                }
+                match rotator.reload().await {
+                    Ok(true) => service.announce_bundle(),
+                    Ok(false) => {}
+                    Err(error) => tracing::error!(%error, "the signing keys of another server could not be taken over"),
                 }
             }
         });
@@ -70,6 +100,9 @@ impl Running {
         self.every(LOOK_EVERY, move || {
             let (service, store) = (service.clone(), store.clone());
             async move {
+                if !store.holds("housekeeping") {
+                    return;
+                }
                 if let Some(keep) = keep
                     && let Err(error) = service.prune_journal(keep).await
                 {

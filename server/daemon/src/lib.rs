@@ -11,5 +11,5 @@ mod rotator;
 mod socket;
 mod start;
 
-pub use config::{ConfigProblem, Listen, ServerConfig};
+pub use config::{ConfigProblem, Listen, ServerConfig, StorePlace};
 pub use start::{Addresses, Decorators, Machine, Running, Server, StartError};

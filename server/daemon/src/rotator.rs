@@ -1,7 +1,7 @@
 //! The rotator: carries out what `server-core::authority::plan` says is due, one durable step at a time, and keeps the
 //! server's own certificate fresh. When keys change is the plan's; what a step is, the keyring's.
 
-use proto_types::{Clock, KeyUse, Secret};
+use proto_types::{Clock, Epoch, KeyUse, Secret};
 use rustls::{
     crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivatePkcs8KeyDer},
@@ -13,9 +13,13 @@ use server_core::{
     authority::{KeyAction, Lifetimes, plan},
     clock::{self, Doubt},
     issue::Ttls,
-    ports::{CommitError, Ledger, SignError, Snapshots},
+    ports::{Commit, CommitError, Guard, Ledger, ReadError, SignError, Write},
 };
+use server_store::Store;
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// The job whose epoch rises with each change of a key: of several servers one carries a step out.
+pub const KEYS: &str = "keys";
 
 /// Why a step could not be carried out. It is tried again with the next tick.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +29,10 @@ pub enum RotateError {
     #[error(transparent)]
     Commit(#[from] CommitError),
     #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("another server changed the keys in this moment; look at them and try again")]
+    Overtaken,
+    #[error(transparent)]
     Sign(#[from] SignError),
     #[error("the server's own certificate cannot be used: {0}")]
     Tls(#[from] rustls::Error),
@@ -33,7 +41,9 @@ pub enum RotateError {
 pub struct Rotator {
     pub keyring: Arc<Keyring>,
     pub ledger: Arc<dyn Ledger>,
-    pub snapshots: Arc<dyn Snapshots>,
+    pub store: Arc<dyn Store>,
+    /// How often the keys were changed, as far as they are known here. Held while one is changed.
+    pub epoch: tokio::sync::Mutex<Epoch>,
     pub clock: Arc<dyn Clock>,
     pub lifetimes: Lifetimes,
     pub identity: tls::Identity,
@@ -55,20 +65,28 @@ impl Rotator {
     pub async fn tick(&self) -> Result<bool, RotateError> {
         let mut changed = false;
         let now = self.clock.now();
-        let due = match clock::judge(now, self.snapshots.meta().clock_high_water) {
+        let due = match clock::judge(now, self.store.meta().clock_high_water) {
             Ok(()) => plan(now, &self.keyring.views(), &self.lifetimes),
             Err(Doubt::Back { .. }) => Vec::new(),
             Err(Doubt::Ahead { .. }) => return Ok(false),
         };
         for action in due {
-            self.carry_out(&action, None).await?;
+            match self.carry_out(&action, None).await {
+                Ok(()) => {}
+                // What it did is in use here by now, and what is due is another question.
+                Err(RotateError::Overtaken) => return Ok(true),
+                Err(error) => return Err(error),
+            }
             changed = true;
         }
         self.refresh_identity()?;
         Ok(changed)
     }
 
+    /// One step, unless another server was faster.
     pub async fn carry_out(&self, action: &KeyAction, operator: Option<String>) -> Result<(), RotateError> {
+        let mut epoch = self.epoch.lock().await;
+        let next = Epoch(epoch.0 + 1);
         let change = self.keyring.carry_out(action, &self.lifetimes, self.clock.now())?;
         let (guards, writes, mut records) = change.commit.into_parts();
         for record in &mut records {
@@ -76,12 +94,41 @@ impl Rotator {
         }
         let mut records = records.into_iter();
         let Some(first) = records.next() else { return Ok(()) };
-        let mut unit = server_core::ports::Commit::of(first);
-        unit = records.fold(unit, server_core::ports::Commit::also);
-        unit = guards.into_iter().fold(unit, server_core::ports::Commit::when);
-        unit = writes.into_iter().fold(unit, server_core::ports::Commit::put);
-        let durable = self.ledger.commit(unit).await?;
-        self.keyring.apply(&change.delta, durable.first())?;
+        let holder = self.store.meta().store_id;
+        let fence = Write::Fence { job: KEYS, epoch: next, holder };
+        let mut unit = Commit::of(first).when(Guard::Fence(KEYS, *epoch)).put(fence);
+        unit = records.fold(unit, Commit::also);
+        unit = guards.into_iter().fold(unit, Commit::when);
+        unit = writes.into_iter().fold(unit, Commit::put);
+        match self.ledger.commit(unit).await {
+            Ok(_) => {}
+            Err(CommitError::Lost(Guard::Fence(..))) => {
+                self.read(&mut epoch).await?;
+                return Err(RotateError::Overtaken);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.keyring.apply(&change.delta, next)?;
+        *epoch = next;
+        Ok(())
+    }
+
+    /// Takes the keys as they are stored, when another server changed them. Answers whether it did.
+    pub async fn reload(&self) -> Result<bool, RotateError> {
+        let mut epoch = self.epoch.lock().await;
+        let before = *epoch;
+        self.read(&mut epoch).await?;
+        Ok(*epoch != before)
+    }
+
+    async fn read(&self, epoch: &mut Epoch) -> Result<(), RotateError> {
+        // The epoch first: keys that are newer than it are read again, and never the other way round.
+        let found = self.store.fence(KEYS).await?;
+        if found == *epoch {
+            return Ok(());
+        }
+        self.keyring.replace(self.store.authorities().await?, found)?;
+        *epoch = found;
         Ok(())
     }
 

@@ -4,9 +4,9 @@
 
 use crate::{
     admin::Operators,
-    config::{ConfigProblem, ServerConfig},
+    config::{ConfigProblem, ServerConfig, StorePlace},
     reload::declare,
-    rotator::{RotateError, Rotator},
+    rotator::{KEYS, RotateError, Rotator},
     socket,
 };
 use arc_swap::ArcSwapOption;
@@ -14,7 +14,7 @@ use proto_attest::{
     VerifierPorts,
     join_token::{JoinTokens, TokenLookupError},
 };
-use proto_types::{Clock, Entropy, Fut, JoinToken, Position, Record, TargetDoc};
+use proto_types::{Clock, Entropy, Epoch, Fut, JoinToken, Record, TargetDoc};
 use rustls::crypto::CryptoProvider;
 use server_api::{
     Api,
@@ -25,11 +25,11 @@ use server_api::{
 use server_authority::{Kek, KekError, Keyring, KeyringError, Realm};
 use server_core::{
     clock::{self, Doubt},
-    ports::{Archive, Commit, Feed, KindContext, Ledger, ReadError, SinkError, Snapshots, Target},
+    ports::{Commit, KindContext, Ledger, ReadError, SinkError, Target},
 };
 use server_policy::CedarCompiler;
 use server_service::{Ports, Service, ServiceError, Settings};
-use server_store::{OpenError, OpenOptions, SqliteStore};
+use server_store::{OpenError, OpenOptions, PostgresError, PostgresStore, SqliteStore, Store};
 use server_targets::Registry;
 use std::{
     net::SocketAddr,
@@ -66,6 +66,8 @@ pub enum StartError {
     #[error("the store: {0}")]
     Store(#[from] OpenError),
     #[error("the store: {0}")]
+    Database(#[from] PostgresError),
+    #[error("the store: {0}")]
     Read(#[from] ReadError),
     #[error(transparent)]
     Clock(#[from] Doubt),
@@ -101,7 +103,7 @@ pub struct Addresses {
 pub struct Running {
     pub addresses: Addresses,
     pub service: Service,
-    pub(crate) store: Arc<SqliteStore>,
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
@@ -136,12 +138,13 @@ impl Server {
             Some(wrap) => wrap(store.clone()),
             None => store.clone(),
         };
-        let keyring = open_keys(&config, &machine, store.as_ref()).await?;
+        let (keyring, epoch) = open_keys(&config, &machine, store.as_ref()).await?;
         let identity: tls::Identity = Arc::new(ArcSwapOption::empty());
         let rotator = Arc::new(Rotator {
             keyring: keyring.clone(),
             ledger: ledger.clone(),
-            snapshots: store.clone(),
+            store: store.clone(),
+            epoch: tokio::sync::Mutex::new(epoch),
             clock: machine.clock.clone(),
             lifetimes: config.authority.lifetimes(),
             identity: identity.clone(),
@@ -183,16 +186,24 @@ impl Server {
     }
 }
 
-async fn open_store(config: &ServerConfig, machine: &Machine) -> Result<Arc<SqliteStore>, StartError> {
+async fn open_store(config: &ServerConfig, machine: &Machine) -> Result<Arc<dyn Store>, StartError> {
     let options =
         OpenOptions::new(config.trust_domain.to_string(), config.dev, machine.entropy.clone(), machine.clock.clone())
             .accept_rollback(config.accept_rollback)
             .accept_clock(config.accept_clock);
-    Ok(SqliteStore::open(&config.store_path, options)?)
+    Ok(match &config.store {
+        StorePlace::Sqlite(path) => SqliteStore::open(path, options)?,
+        StorePlace::Postgres(place) => PostgresStore::open(place.clone(), options).await?,
+    })
 }
 
-async fn open_keys(config: &ServerConfig, machine: &Machine, store: &SqliteStore) -> Result<Arc<Keyring>, StartError> {
-    let at = Position(*store.size().borrow());
+async fn open_keys(
+    config: &ServerConfig,
+    machine: &Machine,
+    store: &dyn Store,
+) -> Result<(Arc<Keyring>, Epoch), StartError> {
+    // The epoch first: keys that are newer than it are read again.
+    let epoch = store.fence(KEYS).await?;
     let rows = store.authorities().await?;
     // A key-encryption key is made once, with the first signing key; a lost one is never quietly replaced.
     let kek = if rows.is_empty() && !config.kek_file.exists() {
@@ -205,8 +216,8 @@ async fn open_keys(config: &ServerConfig, machine: &Machine, store: &SqliteStore
         trust_domain: config.trust_domain.clone(),
         refresh_hint: config.authority.refresh_hint,
     };
-    let keys = Keyring::open(rows, kek, realm, machine.entropy.clone(), at)?;
-    Ok(Arc::new(keys))
+    let keys = Keyring::open(rows, kek, realm, machine.entropy.clone(), epoch)?;
+    Ok((Arc::new(keys), epoch))
 }
 
 fn dns_names(config: &ServerConfig) -> Vec<String> {
@@ -223,7 +234,7 @@ fn kind_context(
     config: &ServerConfig,
     issuer: &str,
     machine: &Machine,
-    store: &SqliteStore,
+    store: &Arc<dyn Store>,
     rotator: &Arc<Rotator>,
 ) -> KindContext {
     let own = rotator.clone();
@@ -244,7 +255,7 @@ fn kind_context(
 
 fn ports(
     machine: &Machine,
-    store: &Arc<SqliteStore>,
+    store: &Arc<dyn Store>,
     ledger: Arc<dyn Ledger>,
     keyring: &Arc<Keyring>,
     registry: &Arc<Registry>,
@@ -265,6 +276,7 @@ fn ports(
         snapshots: store.clone(),
         archive: store.clone(),
         outlets: store.clone(),
+        duties: store.clone(),
         minter: keyring.clone(),
         authorities: keyring.clone(),
         policies: Arc::new(CedarCompiler::default()),
@@ -286,12 +298,13 @@ fn settings(config: &ServerConfig, addresses: &Addresses, registry: &Registry) -
         ttls: config.authority.ttls(),
         agent_ttl: config.agent_ttl,
         operators: config.operators.clone(),
+        shared_store: config.store.is_shared(),
         masked_json: serde_json::json!([registry.masks()]).to_string(),
     }
 }
 
 /// Join tokens, as the verifier may see them.
-struct StoredTokens(Arc<SqliteStore>);
+struct StoredTokens(Arc<dyn Store>);
 
 impl JoinTokens for StoredTokens {
     fn find<'a>(&'a self, digest: &'a str) -> Fut<'a, Result<Option<JoinToken>, TokenLookupError>> {
@@ -302,7 +315,7 @@ impl JoinTokens for StoredTokens {
 fn api(
     config: &ServerConfig,
     service: &Service,
-    store: &Arc<SqliteStore>,
+    store: &Arc<dyn Store>,
     rotator: &Arc<Rotator>,
     registry: &Arc<Registry>,
 ) -> Result<Api, StartError> {
@@ -409,8 +422,8 @@ impl Running {
     }
 
     /// The store itself: its space, and what an operator may ask of it while it runs.
-    pub fn store(&self) -> &SqliteStore {
-        &self.store
+    pub fn store(&self) -> &dyn Store {
+        self.store.as_ref()
     }
 
     /// Completes with the reason when nothing can be recorded any more: a disk that failed once is not tried again.

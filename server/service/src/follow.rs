@@ -25,6 +25,8 @@ pub enum Change {
     Lease(Arc<Lease>),
     Policy,
     Bundle,
+    /// A signing key came, changed or went, here or in another server.
+    Authority,
     /// A hold was made or released.
     Hold,
 }

@@ -51,8 +51,8 @@ use proto_types::{Clock, Entropy, KeyUse, Position, SpiffeId, TargetDoc, Timesta
 use server_core::{
     clock::{self, Doubt},
     ports::{
-        Archive, Authorities, Commit, Durable, Feed, Ledger, Minter, Outlets, PolicyCompiler, Snapshots, StoreMeta,
-        Target, TargetProblem,
+        Archive, Authorities, Commit, Durable, Duties, Feed, Ledger, Minter, Outlets, PolicyCompiler, Snapshots,
+        StoreMeta, Target, TargetProblem,
     },
 };
 use std::{
@@ -75,6 +75,7 @@ pub struct Ports {
     pub snapshots: Arc<dyn Snapshots>,
     pub archive: Arc<dyn Archive>,
     pub outlets: Arc<dyn Outlets>,
+    pub duties: Arc<dyn Duties>,
     pub minter: Arc<dyn Minter>,
     pub authorities: Arc<dyn Authorities>,
     pub policies: Arc<dyn PolicyCompiler>,

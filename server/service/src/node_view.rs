@@ -145,7 +145,7 @@ impl NodeWatch {
                     }
                 }
                 Change::Hold => holds = true,
-                Change::Node { .. } | Change::Task(_) | Change::Lease(_) | Change::Policy => {}
+                Change::Node { .. } | Change::Task(_) | Change::Lease(_) | Change::Policy | Change::Authority => {}
             }
         }
         update.position = *self.service.inner.applied.borrow();

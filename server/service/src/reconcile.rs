@@ -75,7 +75,10 @@ impl Service {
 
     /// Ends what is due until `stop`.
     pub async fn reconcile(&self, stop: CancellationToken) {
-        self.recover().await;
+        // What another server is issuing is not abandoned: it is when its grace is over.
+        if !self.settings().shared_store {
+            self.recover().await;
+        }
         let (mut pruned, mut looked) = (0, Looked::default());
         loop {
             // By a clock that leapt everything would be over: nothing is, until it is right again.
@@ -119,7 +122,7 @@ impl Service {
                 *of_target.entry(lease.role.target().into()).or_default() += 1;
             }
             s.due_leases(now, ROUND, |lease| {
-                if busy.contains(&lease.id) {
+                if busy.contains(&lease.id) || !self.ends_in(lease.role.target()) {
                     return false;
                 }
                 let n = of_target.entry(lease.role.target().into()).or_default();
@@ -127,6 +130,11 @@ impl Service {
                 *n <= 2 * PER_TARGET
             })
         })
+    }
+
+    /// Whether it is this server that ends what is over in a target.
+    fn ends_in(&self, target: &str) -> bool {
+        self.inner.ports.duties.holds(&format!("target {target}"))
     }
 
     /// After a start: who held the secret of an `intended` lease died with it. What is being issued by now is somebody's.
@@ -231,7 +239,7 @@ impl Service {
                 s.targets.iter().filter_map(|(n, t)| Some((n.clone(), t.target.as_ref().ok()?.clone()))).collect()
             });
             let mut seen = HashSet::new();
-            for (name, target) in targets {
+            for (name, target) in targets.into_iter().filter(|(name, _)| self.ends_in(name)) {
                 if let Err(error) = self.scan_target(&name, target.as_ref(), &suspects, &mut seen).await {
                     tracing::warn!(target = name, %error, "a target could not be scanned");
                 }

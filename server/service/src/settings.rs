@@ -17,6 +17,8 @@ pub struct Settings {
     pub agent_ttl: Duration,
     /// uid → operator's name, for the admin socket.
     pub operators: HashMap<u32, String>,
+    /// Other servers may issue from the same store: what is under way in it may be theirs.
+    pub shared_store: bool,
     /// JSON of the masks of every kind, handed to agents.
     pub masked_json: String,
 }

@@ -93,6 +93,8 @@ pub struct Forwarder {
     progress: Arc<Progress>,
     /// The cursor as it is written down.
     saved: Option<u64>,
+    /// What the server that brings it its records holds.
+    duty: String,
 }
 
 impl Service {
@@ -117,7 +119,8 @@ impl Service {
                 trouble: Mutex::default(),
             });
             self.sinks().push(progress.clone());
-            forwarders.push(Forwarder { service: self.clone(), outlet, progress, saved });
+            let duty = format!("sink {}", outlet.name);
+            forwarders.push(Forwarder { service: self.clone(), outlet, progress, saved, duty });
         }
         Ok(forwarders)
     }
@@ -146,6 +149,13 @@ impl Forwarder {
         let mut size = ports.feed.size();
         let mut tries = 0;
         loop {
+            if !ports.duties.holds(&self.duty) {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = ports.clock.sleep(SAVE) => self.follow_another().await,
+                }
+                continue;
+            }
             let next = self.progress.next.load(Ordering::Acquire);
             if next >= *size.borrow_and_update() {
                 tokio::select! {
@@ -180,6 +190,18 @@ impl Forwarder {
             }
         }
         self.save().await;
+    }
+
+    /// Another server brings the sink its records: how far it is stands in the store.
+    async fn follow_another(&mut self) {
+        match self.service.ports().outlets.cursor(&self.outlet.name).await {
+            Ok(Some(next)) => {
+                self.progress.next.fetch_max(next.0, Ordering::AcqRel);
+                self.saved = Some(next.0);
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(sink = self.outlet.name, %error, "a sink's place could not be read"),
+        }
     }
 
     /// Hands over the next batch; answers how many records it had.

@@ -144,7 +144,7 @@ impl State {
                 }
                 Some(Change::Hold)
             }
-            "authority" => Some(Change::Bundle),
+            "authority" => Some(Change::Authority),
             _ => None,
         }
     }

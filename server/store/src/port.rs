@@ -1,21 +1,26 @@
 //! A store as a server holds it, whichever backend it is: all ports in one, and the chores.
 
-use proto_types::Fut;
+use proto_types::{Epoch, Fut};
 use server_core::{
     journal::SignedNote,
     ports::{
-        Archive, AuthorityRow, CommitError, Feed, JournalSigner, Ledger, Outlets, ReadError, Snapshots, TreeRoot,
+        Archive, AuthorityRow, CommitError, Duties, Feed, JournalSigner, Ledger, Outlets, ReadError, Snapshots,
+        TreeRoot,
     },
 };
 
 /// The ports, and what a server does for its store now and then.
-pub trait Store: Ledger + Feed + Snapshots + Archive + Outlets {
+pub trait Store: Ledger + Feed + Snapshots + Archive + Outlets + Duties {
     /// Why nothing can be written any more: a failed sync, a database that lost what was acknowledged.
     fn unusable(&self) -> Option<String>;
     /// Completes with that reason when there is one: such a server ends.
     fn fails(&self) -> Fut<'_, String>;
     /// The signing keys as they lie here.
     fn authorities(&self) -> Fut<'_, Result<Vec<AuthorityRow>, ReadError>>;
+    /// The epoch of a singleton job; 0 when nobody ever held it.
+    fn fence<'a>(&'a self, job: &'a str) -> Fut<'a, Result<Epoch, ReadError>>;
+    /// Whether other servers may write here, too.
+    fn is_shared(&self) -> bool;
     /// Appends the newest leaves to the tree and writes its tiles and root down, with the root as a checkpoint when there
     /// is a key. Called each second and before the end. `None` for an empty journal.
     fn write_root<'a>(
@@ -31,4 +36,6 @@ pub trait Store: Ledger + Feed + Snapshots + Archive + Outlets {
     fn sweep(&self) -> Fut<'_, Result<(), CommitError>>;
     /// What the store takes and what its volume has left, bytes; `None` when that is not this machine's to know.
     fn space(&self) -> Option<(u64, u64)>;
+    /// Lets the store grow to `bytes` and no further; beyond that commits answer [`CommitError::Full`].
+    fn limit_size(&self, bytes: u64) -> Fut<'_, Result<(), CommitError>>;
 }

@@ -1,6 +1,6 @@
 //! A keyring with fresh keys of every use in a temporary directory, a seeded source of randomness and a fixed time.
 
-use proto_types::{Entropy, Position, Timestamp, id::parse_trust_domain};
+use proto_types::{Entropy, Epoch, Timestamp, id::parse_trust_domain};
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use server_authority::{Kek, Keyring, KeyringError, Realm};
@@ -45,7 +45,7 @@ pub struct House {
     pub keyring: Keyring,
     /// What the store would hold.
     pub rows: Vec<AuthorityRow>,
-    pub position: u64,
+    pub epoch: u64,
     pub lifetimes: Lifetimes,
 }
 
@@ -53,8 +53,8 @@ impl House {
     pub fn empty() -> Self {
         let dir = TempDir::new().unwrap();
         let kek = Kek::create(&dir.path().join("kek"), Seeded::new(1).as_ref()).unwrap();
-        let keyring = Keyring::open(Vec::new(), kek, realm(), Seeded::new(2), Position(0)).unwrap();
-        Self { dir, keyring, rows: Vec::new(), position: 0, lifetimes: Lifetimes::default() }
+        let keyring = Keyring::open(Vec::new(), kek, realm(), Seeded::new(2), Epoch(0)).unwrap();
+        Self { dir, keyring, rows: Vec::new(), epoch: 0, lifetimes: Lifetimes::default() }
     }
 
     pub fn new() -> Self {
@@ -80,8 +80,8 @@ impl House {
                 other => panic!("{other:?}"),
             }
         }
-        self.keyring.apply(&change.delta, Position(self.position)).unwrap();
-        self.position += change.commit.records().len() as u64;
+        self.epoch += 1;
+        self.keyring.apply(&change.delta, Epoch(self.epoch)).unwrap();
         Ok(change.commit.records().iter().map(|r| r.kind.clone()).collect())
     }
 
@@ -92,7 +92,7 @@ impl House {
     }
 
     pub fn reopened(&self, rows: Vec<AuthorityRow>) -> Result<Keyring, KeyringError> {
-        Keyring::open(rows, self.kek(), realm(), Seeded::new(3), Position(self.position))
+        Keyring::open(rows, self.kek(), realm(), Seeded::new(3), Epoch(self.epoch))
     }
 
     pub fn write(&self, name: &str, bytes: &[u8]) -> String {

@@ -1,7 +1,7 @@
 //! Keys at rest: the KEK's file and sealed rows.
 
 use crate::house::{House, NOW, Seeded, realm};
-use proto_types::{KeyUse, Position, Secret};
+use proto_types::{Epoch, KeyUse, Secret};
 use server_authority::{
     AuthorityConfig, Kek, KekError, Keyring, KeyringError,
     seal::{Place, SealError, open, seal},
@@ -85,7 +85,7 @@ fn rows_reopen_with_their_kek_and_neither_with_another_nor_with_sealed_halves_sw
     house.reopened(house.rows.clone()).unwrap();
 
     let stranger = Kek::create(&house.dir.path().join("other"), Seeded::new(9).as_ref()).unwrap();
-    let error = Keyring::open(house.rows.clone(), stranger, realm(), Seeded::new(3), Position(0)).err().unwrap();
+    let error = Keyring::open(house.rows.clone(), stranger, realm(), Seeded::new(3), Epoch(0)).err().unwrap();
     assert!(matches!(error, KeyringError::Sealed { source: SealError::OtherKek { .. }, .. }));
     assert!(error.to_string().contains("authority.kek_file"), "{error}");
 

@@ -4,12 +4,14 @@
 //! of a credential takes it as an argument.
 
 mod authority;
+mod duty;
 mod ledger;
 mod policy;
 mod sink;
 mod target;
 
 pub use authority::*;
+pub use duty::*;
 pub use ledger::*;
 pub use policy::*;
 pub use proto_types::Fut;

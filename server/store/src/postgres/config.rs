@@ -184,8 +184,14 @@ mod tests {
             ("postgres://errand@/errand", "postgres://errand@/errand?host=/run/postgresql"),
             ("postgres://errand@a,,b/errand", "postgres://errand@a,b:5433/errand"),
             ("postgres://errand@a:99999/errand", "postgres://errand@a:65535/errand"),
-            ("postgres://errand@db.example.org/errand?sslmode=disable", "postgres://errand@127.0.0.1/errand?sslmode=disable"),
-            ("postgres://errand@127.0.0.1,db/errand?sslmode=disable", "postgres://errand@127.0.0.1,[::1]/errand?sslmode=disable"),
+            (
+                "postgres://errand@db.example.org/errand?sslmode=disable",
+                "postgres://errand@127.0.0.1/errand?sslmode=disable",
+            ),
+            (
+                "postgres://errand@127.0.0.1,db/errand?sslmode=disable",
+                "postgres://errand@127.0.0.1,[::1]/errand?sslmode=disable",
+            ),
             ("postgres://errand@db/errand?sslmode=prefer", "postgres://errand@db/errand?sslmode=verify-full"),
             ("postgres://errand@db/errand?options=-c", "postgres://errand@db/errand"),
             ("postgres://err%ZZnd@db/errand", "postgres://err%C3%A4nd@db/errand"),

@@ -11,7 +11,9 @@ pub enum PostgresError {
     Unreachable { at: String, why: String },
     #[error("{at} is PostgreSQL {found}; {needed} or newer is needed")]
     TooOld { at: String, found: i32, needed: i32 },
-    #[error("{at} answers before a commit is on disk (synchronous_commit = off): what was acknowledged could be lost. Set it to on")]
+    #[error(
+        "{at} answers before a commit is on disk (synchronous_commit = off): what was acknowledged could be lost. Set it to on"
+    )]
     Asynchronous { at: String },
     #[error("{at} was written by a newer version (schema {found}, this program knows up to {known}): use that version")]
     NewerSchema { at: String, found: i64, known: i64 },

@@ -28,12 +28,8 @@ pub async fn follow(shared: &Shared, pool: &Pool, from: Position, max: u32) -> R
 /// Records from `from` on, without a gap.
 pub async fn stored(conn: &mut PgConnection, from: Position, max: u32) -> Result<Records, ReadError> {
     let sql = "SELECT position, body FROM journal WHERE position >= $1 ORDER BY position LIMIT $2";
-    let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(sql)
-        .bind(int(from.0))
-        .bind(i64::from(max))
-        .fetch_all(&mut *conn)
-        .await
-        .map_err(unreadable)?;
+    let rows: Vec<(i64, Vec<u8>)> =
+        sqlx::query_as(sql).bind(int(from.0)).bind(i64::from(max)).fetch_all(&mut *conn).await.map_err(unreadable)?;
     let positions: Vec<i64> = rows.iter().map(|(position, _)| *position).collect();
     let mut beside = private(conn, &positions).await?;
     let mut records = Vec::with_capacity(rows.len());
@@ -59,7 +55,8 @@ pub fn decoded(position: i64, body: &[u8], beside: &mut Beside) -> Result<Record
 pub type Beside = HashMap<i64, Vec<Private>>;
 
 pub async fn private(conn: &mut PgConnection, positions: &[i64]) -> Result<Beside, ReadError> {
-    let sql = "SELECT position, field, salt, value FROM journal_private WHERE position = ANY($1) ORDER BY position, field";
+    let sql =
+        "SELECT position, field, salt, value FROM journal_private WHERE position = ANY($1) ORDER BY position, field";
     let rows: Vec<(i64, String, Vec<u8>, Vec<u8>)> =
         sqlx::query_as(sql).bind(positions).fetch_all(conn).await.map_err(unreadable)?;
     let mut beside = Beside::new();

@@ -31,9 +31,7 @@ pub async fn holds(conn: &mut PgConnection, guard: &Guard, now: Timestamp) -> Re
             let sql = "SELECT 1 FROM task WHERE id = $1 AND state = 'active' AND epoch = $2";
             exists(conn, ask(sql).bind(id.to_string()).bind(int(epoch.0))).await
         }
-        Guard::EntryAt(id, 0) => {
-            Ok(!exists(conn, ask("SELECT 1 FROM entry WHERE id = $1").bind(id.as_str())).await?)
-        }
+        Guard::EntryAt(id, 0) => Ok(!exists(conn, ask("SELECT 1 FROM entry WHERE id = $1").bind(id.as_str())).await?),
         Guard::EntryAt(id, revision) => {
             let sql = "SELECT 1 FROM entry WHERE id = $1 AND revision = $2";
             exists(conn, ask(sql).bind(id.as_str()).bind(int(*revision))).await

@@ -4,6 +4,7 @@
 mod archive;
 mod config;
 mod connect;
+mod duty;
 mod error;
 mod feed;
 mod guard;

@@ -1,11 +1,11 @@
-//! Signed checkpoints, each beside the root it signs; and where each sink of the journal stands.
+//! Signed checkpoints, each beside the root it signs; and where each sink of the journal stands, and each singleton job.
 
 use super::error::{unreadable, unwritten};
 use crate::{
     rows::{inconsistent, int},
     shared::PAGE,
 };
-use proto_types::Position;
+use proto_types::{Epoch, Position};
 use server_core::{
     journal::SignedNote,
     ports::{CommitError, ReadError},
@@ -69,4 +69,11 @@ pub async fn keep_cursor(conn: &mut PgConnection, sink: &str, next: Position) ->
     let sql = "INSERT INTO sink_cursor VALUES($1, $2) ON CONFLICT(name) DO UPDATE
                SET next = greatest(sink_cursor.next, excluded.next)";
     sqlx::query(sql).bind(sink).bind(int(next.0)).execute(conn).await.map(drop).map_err(unwritten)
+}
+
+/// The epoch of a singleton job.
+pub async fn fence(conn: &mut PgConnection, job: &str) -> Result<Epoch, ReadError> {
+    let asked = sqlx::query_scalar("SELECT epoch FROM job WHERE name = $1").bind(job);
+    let epoch: Option<i64> = asked.fetch_optional(conn).await.map_err(unreadable)?;
+    Ok(Epoch(epoch.and_then(|epoch| u64::try_from(epoch).ok()).unwrap_or(0)))
 }

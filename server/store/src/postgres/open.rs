@@ -36,15 +36,14 @@ pub struct Opened {
 /// Opens the store, or makes one in a database that holds none.
 pub async fn open(connector: &Connector, options: &OpenOptions) -> Result<Opened, PostgresError> {
     let at = connector.config.shown();
-    let mut conn =
-        connector.primary().await.map_err(|why| PostgresError::Unreachable { at: at.clone(), why })?;
-    let refused = |e: Error| PostgresError::Refused { at: at.clone(), problem: proto_types::id::excerpt(&e.to_string()) };
-    let (found, commits): (i32, String) = sqlx::query_as(
-        "SELECT current_setting('server_version_num')::integer, current_setting('synchronous_commit')",
-    )
-    .fetch_one(&mut conn)
-    .await
-    .map_err(refused)?;
+    let mut conn = connector.primary().await.map_err(|why| PostgresError::Unreachable { at: at.clone(), why })?;
+    let refused =
+        |e: Error| PostgresError::Refused { at: at.clone(), problem: proto_types::id::excerpt(&e.to_string()) };
+    let (found, commits): (i32, String) =
+        sqlx::query_as("SELECT current_setting('server_version_num')::integer, current_setting('synchronous_commit')")
+            .fetch_one(&mut conn)
+            .await
+            .map_err(refused)?;
     if found < NEEDED {
         return Err(PostgresError::TooOld { at, found: found / 10_000, needed: NEEDED / 10_000 });
     }

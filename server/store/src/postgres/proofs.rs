@@ -46,10 +46,7 @@ fn missing(id: TileId) -> ReadError {
 }
 
 /// Computes with what was read, and reads what was missing, until it comes to an end.
-async fn computed<T>(
-    conn: &mut PgConnection,
-    compute: impl Fn(&Tiles) -> Result<T, Missing>,
-) -> Result<T, ReadError> {
+async fn computed<T>(conn: &mut PgConnection, compute: impl Fn(&Tiles) -> Result<T, Missing>) -> Result<T, ReadError> {
     let mut tiles = Tiles::default();
     loop {
         match compute(&tiles) {

@@ -48,7 +48,8 @@ pub async fn sweep(conn: &mut PgConnection) -> Result<bool, Error> {
     let start = int(start(conn).await?);
     let mut step = conn.begin().await?;
     // Rows that another server is deleting are its own.
-    let sql = "SELECT position, body FROM journal WHERE position < $1 ORDER BY position LIMIT $2 FOR UPDATE SKIP LOCKED";
+    let sql =
+        "SELECT position, body FROM journal WHERE position < $1 ORDER BY position LIMIT $2 FOR UPDATE SKIP LOCKED";
     let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(sql).bind(start).bind(STEP).fetch_all(&mut *step).await?;
     let positions: Vec<i64> = rows.iter().map(|(position, _)| *position).collect();
     let mut beside = feed::private(&mut step, &positions).await.map_err(|e| Error::Protocol(e.to_string()))?;

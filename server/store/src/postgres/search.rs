@@ -54,7 +54,9 @@ fn build(filter: &Filter, low: i64, high: i64, max: u32) -> QueryBuilder<Postgre
         query.push(" AND j.position IN (SELECT position FROM journal_key WHERE key = ANY(").push_bind(keys).push("))");
     }
     if let Some(user) = &filter.user {
-        query.push(" AND j.position IN (SELECT position FROM journal_private WHERE field = 'user' AND sha256(value) = sha256(");
+        query.push(
+            " AND j.position IN (SELECT position FROM journal_private WHERE field = 'user' AND sha256(value) = sha256(",
+        );
         query.push_bind(user.as_bytes().to_vec()).push("))");
     }
     maybe(&mut query, " AND j.time >= ", filter.from.map(|t| t.as_millis()));

@@ -4,6 +4,7 @@ use super::{
     archive,
     config::PostgresConfig,
     connect::{Connector, Pool},
+    duty::{self, Table},
     error::{PostgresError, unwritten},
     feed, notes, open, proofs, pruned, search, snapshot, tree,
     writer::{self, Writer},
@@ -16,13 +17,13 @@ use crate::{
     unit::{KEPT, QUEUE, SWEEP, Unit},
 };
 use proto_types::{
-    Clock, CredentialName, Entropy, Fut, JoinToken, Lease, LeaseId, Position, Record, Task, TaskId, Timestamp,
+    Clock, CredentialName, Entropy, Epoch, Fut, JoinToken, Lease, LeaseId, Position, Record, Task, TaskId, Timestamp,
 };
 use server_core::{
     journal::{Frontier, SignedNote},
     ports::{
-        Archive, AuthorityRow, Commit, CommitError, Durable, Feed, Filter, JournalSigner, Ledger, Outlets, Path,
-        ReadError, Records, Snapshot, Snapshots, StoreMeta, StoredRecord, TreeRoot,
+        Archive, AuthorityRow, Commit, CommitError, Durable, Duties, Feed, Filter, JournalSigner, Ledger, Outlets,
+        Path, ReadError, Records, Snapshot, Snapshots, StoreMeta, StoredRecord, TreeRoot,
     },
 };
 use sqlx::Connection as _;
@@ -41,7 +42,9 @@ pub struct PostgresStore {
     meta: StoreMeta,
     entropy: Arc<dyn Entropy>,
     clock: Arc<dyn Clock>,
-    listener: AbortHandle,
+    duties: Arc<Table>,
+    /// What listens for others, and what holds on to duties.
+    beside: [AbortHandle; 2],
 }
 
 impl PostgresStore {
@@ -60,7 +63,9 @@ impl PostgresStore {
             last: opened.last,
         };
         tokio::spawn(writer.run(queue, announced.clone()));
+        let duties = Arc::new(Table::default());
         let listener = tokio::spawn(writer::listen(connector.clone(), options.clock.clone(), announced));
+        let holder = tokio::spawn(duty::hold(connector.clone(), options.clock.clone(), duties.clone()));
         Ok(Arc::new(Self {
             jobs,
             shared,
@@ -69,7 +74,8 @@ impl PostgresStore {
             meta: opened.meta,
             entropy: options.entropy,
             clock: options.clock,
-            listener: listener.abort_handle(),
+            duties,
+            beside: [listener.abort_handle(), holder.abort_handle()],
         }))
     }
 
@@ -132,7 +138,7 @@ impl PostgresStore {
 
 impl Drop for PostgresStore {
     fn drop(&mut self) {
-        self.listener.abort();
+        self.beside.iter().for_each(AbortHandle::abort);
     }
 }
 
@@ -161,8 +167,24 @@ impl Store for PostgresStore {
     fn sweep(&self) -> Fut<'_, Result<(), CommitError>> {
         Box::pin(self.sweep())
     }
+    fn fence<'a>(&'a self, job: &'a str) -> Fut<'a, Result<Epoch, ReadError>> {
+        let job = job.to_string();
+        self.pool.with(move |conn| Box::pin(async move { notes::fence(conn, &job).await }))
+    }
+    fn is_shared(&self) -> bool {
+        true
+    }
     fn space(&self) -> Option<(u64, u64)> {
         None
+    }
+    fn limit_size(&self, _: u64) -> Fut<'_, Result<(), CommitError>> {
+        Box::pin(async { Err(CommitError::Unavailable("how large a database grows is its administrator's".into())) })
+    }
+}
+
+impl Duties for PostgresStore {
+    fn holds(&self, duty: &str) -> bool {
+        self.duties.holds(duty)
     }
 }
 
@@ -230,9 +252,7 @@ impl Archive for PostgresStore {
         self.pool.with(|conn| Box::pin(notes::witnessed(conn)))
     }
     fn inclusions(&self, positions: Vec<Position>, size: u64) -> Fut<'_, Result<Option<Vec<Path>>, ReadError>> {
-        self.pool.at_once(move |conn| {
-            Box::pin(async move { proofs::inclusions(conn, &positions, size).await })
-        })
+        self.pool.at_once(move |conn| Box::pin(async move { proofs::inclusions(conn, &positions, size).await }))
     }
     fn consistency(&self, old: u64, new: u64) -> Fut<'_, Result<Option<Path>, ReadError>> {
         self.pool.at_once(move |conn| Box::pin(proofs::consistency(conn, old, new)))

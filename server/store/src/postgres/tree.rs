@@ -50,9 +50,13 @@ pub async fn write(
     let step = async {
         sqlx::raw_sql("BEGIN").execute(&mut *conn).await?;
         put(conn, &tiles).await?;
-        let sql = "INSERT INTO journal_root VALUES($1, $2) ON CONFLICT DO NOTHING";
+        // A server that was paused finds that others went on: nothing of its own stands behind theirs.
+        let sql = "INSERT INTO journal_root SELECT $1, $2
+                   WHERE NOT EXISTS(SELECT 1 FROM journal_root WHERE size > $1) ON CONFLICT DO NOTHING";
         sqlx::query(sql).bind(int(root.size)).bind(root.root.as_slice()).execute(&mut *conn).await?;
-        if let Some(note) = note {
+        let sql = "SELECT max(size) FROM journal_root";
+        let newest: Option<i64> = sqlx::query_scalar(sql).fetch_one(&mut *conn).await?;
+        if let Some(note) = note.filter(|_| newest == Some(int(root.size))) {
             notes::keep(conn, root.size, note, false).await?;
         }
         sqlx::raw_sql("COMMIT").execute(&mut *conn).await.map(drop)

@@ -142,9 +142,7 @@ pub async fn apply(conn: &mut PgConnection, put: &Put) -> Result<(), WriteError>
     let done = query.execute(conn).await?.rows_affected();
     let refuse = |why: String| Err(WriteError::Refused(Fault::Contradiction(why)));
     match &put.write {
-        Write::Prune(_) if done != 1 => {
-            refuse("the journal's start only rises, and not beyond its newest root".into())
-        }
+        Write::Prune(_) if done != 1 => refuse("the journal's start only rises, and not beyond its newest root".into()),
         Write::Fence { job, .. } if done != 1 => refuse(format!("the epoch of `{job}` only rises")),
         _ => Ok(()),
     }

@@ -360,7 +360,8 @@ async fn append(conn: &mut PgConnection, units: &[Unit], group: &Group) -> Resul
     let sql = "INSERT INTO journal_key SELECT * FROM unnest($1::text[], $2::bigint[])";
     sqlx::query(sql).bind(keys).bind(keyed).execute(&mut *conn).await?;
     if !beside.is_empty() {
-        let sql = "INSERT INTO journal_private SELECT * FROM unnest($1::bigint[], $2::text[], $3::bytea[], $4::bytea[])";
+        let sql =
+            "INSERT INTO journal_private SELECT * FROM unnest($1::bigint[], $2::text[], $3::bytea[], $4::bytea[])";
         sqlx::query(sql).bind(beside).bind(fields).bind(salts).bind(values).execute(&mut *conn).await?;
     }
     let sql = "WITH moved AS (UPDATE journal_head SET size = $1, clock_high_water = $2) SELECT pg_notify($3, '')";

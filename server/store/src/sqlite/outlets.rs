@@ -1,8 +1,8 @@
-//! Where each sink of the journal stands.
+//! Where each sink of the journal stands, and each singleton job.
 
 use super::{error::unreadable, writer::Chore};
 use crate::rows;
-use proto_types::Position;
+use proto_types::{Epoch, Position};
 use rusqlite::{Connection, OptionalExtension, params};
 use server_core::ports::ReadError;
 
@@ -11,6 +11,15 @@ pub fn cursor(conn: &Connection, sink: &str) -> Result<Option<Position>, ReadErr
         .optional()
         .map(|next| next.map(Position))
         .map_err(unreadable)
+}
+
+/// The epoch of a singleton job.
+pub fn fence(conn: &Connection, job: &str) -> Result<Epoch, ReadError> {
+    let epoch: Option<i64> = conn
+        .query_row("SELECT epoch FROM job WHERE name = ?1", [job], |row| row.get(0))
+        .optional()
+        .map_err(unreadable)?;
+    Ok(Epoch(epoch.and_then(|epoch| u64::try_from(epoch).ok()).unwrap_or(0)))
 }
 
 pub fn keep_cursor(sink: &str, next: Position) -> Chore {

@@ -16,13 +16,13 @@ use crate::{
     unit::{KEPT, QUEUE, SWEEP, Unit},
 };
 use proto_types::{
-    Clock, CredentialName, Entropy, Fut, JoinToken, Lease, LeaseId, Position, Record, Task, TaskId, Timestamp,
+    Clock, CredentialName, Entropy, Epoch, Fut, JoinToken, Lease, LeaseId, Position, Record, Task, TaskId, Timestamp,
 };
 use server_core::{
     journal::{Frontier, SignedNote},
     ports::{
-        Archive, AuthorityRow, Commit, CommitError, Durable, Feed, Filter, JournalSigner, Ledger, Outlets,
-        Path as ProofPath, ReadError, Snapshot, Snapshots, StoreMeta, StoredRecord, TreeRoot,
+        Alone, Archive, AuthorityRow, Commit, CommitError, Durable, Duties, Feed, Filter, JournalSigner, Ledger,
+        Outlets, Path as ProofPath, ReadError, Snapshot, Snapshots, StoreMeta, StoredRecord, TreeRoot,
     },
 };
 use std::{
@@ -222,8 +222,24 @@ impl Store for SqliteStore {
     fn sweep(&self) -> Fut<'_, Result<(), CommitError>> {
         Box::pin(self.sweep())
     }
+    fn fence<'a>(&'a self, job: &'a str) -> Fut<'a, Result<Epoch, ReadError>> {
+        let job = job.to_string();
+        Box::pin(self.pool.with(move |conn| outlets::fence(conn, &job)))
+    }
+    fn is_shared(&self) -> bool {
+        false
+    }
     fn space(&self) -> Option<(u64, u64)> {
         self.space().ok()
+    }
+    fn limit_size(&self, bytes: u64) -> Fut<'_, Result<(), CommitError>> {
+        Box::pin(self.limit_size(bytes))
+    }
+}
+
+impl Duties for SqliteStore {
+    fn holds(&self, duty: &str) -> bool {
+        Alone.holds(duty)
     }
 }
 

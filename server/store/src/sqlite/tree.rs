@@ -25,19 +25,19 @@ pub async fn grow(tree: &mut Tree, pool: &Pool, size: u64) -> Result<(), ReadErr
     Ok(())
 }
 
-    /// Writes down what is new, and the note beside it.
-    pub fn write(tree: &Tree, root: TreeRoot, note: Option<SignedNote>) -> Chore {
-        let tiles = [tree.full.clone(), tree.edge.partial()].concat();
-        Box::new(move |conn| {
-            let step = conn.unchecked_transaction()?;
-            put(&step, &tiles)?;
-            step.execute("INSERT OR IGNORE INTO journal_root VALUES(?1, ?2)", params![int(root.size), root.root])?;
-            if let Some(note) = note {
-                notes::keep(&step, root.size, note, false)?;
-            }
-            step.commit()
-        })
-    }
+/// Writes down what is new, and the note beside it.
+pub fn write(tree: &Tree, root: TreeRoot, note: Option<SignedNote>) -> Chore {
+    let tiles = [tree.full.clone(), tree.edge.partial()].concat();
+    Box::new(move |conn| {
+        let step = conn.unchecked_transaction()?;
+        put(&step, &tiles)?;
+        step.execute("INSERT OR IGNORE INTO journal_root VALUES(?1, ?2)", params![int(root.size), root.root])?;
+        if let Some(note) = note {
+            notes::keep(&step, root.size, note, false)?;
+        }
+        step.commit()
+    })
+}
 
 fn leaves(conn: &Connection, from: u64, to: u64) -> Result<Vec<Hash>, ReadError> {
     let sql = "SELECT position, leaf FROM journal WHERE position >= ?1 AND position < ?2 ORDER BY position LIMIT ?3";

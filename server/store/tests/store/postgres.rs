@@ -5,7 +5,10 @@ use super::options;
 use proto_types::{Position, Record};
 use server_core::{
     journal::{PrivateField, PrivateValue, redaction},
-    ports::{Archive as _, Claim, Commit, CommitError, Feed as _, Filter, Guard, Ledger as _, ReadError, Snapshots as _, Write},
+    ports::{
+        Archive as _, Claim, Commit, CommitError, Feed as _, Filter, Guard, Ledger as _, ReadError, Snapshots as _,
+        Write,
+    },
 };
 use server_store::{Files, OpenOptions, PostgresConfig, PostgresError, PostgresStore, Store as _};
 use std::{sync::Arc, time::Duration};
@@ -158,7 +161,8 @@ async fn a_database_that_lost_what_was_acknowledged_is_not_written_to_any_more()
         store.commit(note()).await.unwrap();
     }
     // The twin: connections that were cut, to a database that has everything.
-    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'lost' AND pid <> pg_backend_pid()";
+    let cut =
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'lost' AND pid <> pg_backend_pid()";
     pg.sql_on("lost", cut).await;
     let again = async || store.commit(note()).await.is_ok();
     poll::until("it goes on over a new connection", SOON, again).await;
