@@ -148,13 +148,20 @@ impl Forwarder {
         let ports = self.service.ports().clone();
         let mut size = ports.feed.size();
         let mut tries = 0;
+        let mut mine = false;
         loop {
             if !ports.duties.holds(&self.duty) {
+                mine = false;
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = ports.clock.sleep(SAVE) => self.follow_another().await,
                 }
                 continue;
+            }
+            // Where the server left off that had it before.
+            if !mine {
+                self.follow_another().await;
+                mine = true;
             }
             let next = self.progress.next.load(Ordering::Acquire);
             if next >= *size.borrow_and_update() {

@@ -14,6 +14,7 @@ mod lists;
 mod pruning;
 mod redactions;
 mod reloads;
+mod replicas;
 mod sinks;
 mod wire;
 mod world;

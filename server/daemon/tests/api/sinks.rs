@@ -25,7 +25,7 @@ const HUNG: &str = "[[journal.sink]]\nkind = \"http\"\nurl = \"http://ADDRESS/\"
                     [[journal.sink]]\nkind = \"syslog\"\naddress = \"tcp://ADDRESS\"\n";
 
 /// Every position in a file of JSON lines.
-fn positions(path: &Path) -> Vec<u64> {
+pub fn positions(path: &Path) -> Vec<u64> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let position = |line: &str| serde_json::from_str::<Value>(line).ok()?["position"].as_u64();
     text.lines().filter_map(position).collect()

@@ -122,6 +122,17 @@ impl World {
         Self::in_dir(self.dir, nix::unistd::geteuid().as_raw(), more, self.clock).await
     }
 
+    /// A server on a store that others share, with the keys and by the clock of `another`.
+    pub async fn sharing(store: &str, more: &str, another: Option<&World>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("data")).unwrap();
+        let clock = another.map_or_else(|| FakeClock::at(NOW), |w| w.clock.clone());
+        if let Some(another) = another {
+            std::fs::copy(another.at("kek"), dir.path().join("kek")).unwrap();
+        }
+        Self::in_dir(dir, nix::unistd::geteuid().as_raw(), &format!("{store}{more}"), clock).await
+    }
+
     pub fn at(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

@@ -1,0 +1,143 @@
+//! Several servers on one database: whoever asks one of them might have asked any other.
+
+use crate::{
+    exports::{get, post},
+    sinks::positions,
+    world::{SOON, World, entry, tls},
+};
+use proto_wire::spire::api::server::{agent::v1::ListAgentsRequest, entry::v1::ListEntriesRequest};
+use serde_json::{Value, json};
+use std::time::Duration;
+use testkit::{poll, postgres::PostgresFixture};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+/// The `[store]` of a server that keeps its ledger in this database.
+async fn store(pg: &PostgresFixture, name: &str) -> String {
+    let (url, password) = (pg.store_url(name).await, pg.manager_password_file());
+    format!("[store]\nurl = \"{url}\"\npassword_file = \"{}\"\n", password.display())
+}
+
+/// Two servers on one database.
+async fn two(pg: &PostgresFixture, more: &str) -> [World; 2] {
+    let store = store(pg, "house").await;
+    let one = World::sharing(&store, more, None).await;
+    let other = World::sharing(&store, more, Some(&one)).await;
+    [one, other]
+}
+
+/// Waits until it is so, while time passes.
+async fn becomes(what: &str, world: &World, so: impl AsyncFn() -> bool) {
+    poll::until(what, SOON, async || {
+        world.clock.advance(Duration::from_millis(100));
+        so().await
+    })
+    .await;
+}
+
+async fn published(world: &World) -> Value {
+    let mut stream = tls(world.server.addresses.public, None, "http/1.1").await.unwrap();
+    stream.write_all(b"GET /keys HTTP/1.0\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut said = Vec::new();
+    let _ = stream.read_to_end(&mut said).await;
+    let said = String::from_utf8(said).unwrap();
+    serde_json::from_str(said.split_once("\r\n\r\n").unwrap().1).unwrap()
+}
+
+async fn keys(world: &World) -> Vec<(String, String)> {
+    let list: Value = serde_json::from_str(&get(world, "/v1/authorities").await.1).unwrap();
+    let text = |a: &Value, key: &str| a[key].as_str().unwrap().to_string();
+    let mut keys: Vec<_> =
+        list["authorities"].as_array().unwrap().iter().map(|a| (text(a, "id"), text(a, "state"))).collect();
+    keys.sort();
+    keys
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_server_was_told_every_other_knows() {
+    let pg = PostgresFixture::start().await;
+    let [one, other] = two(&pg, "").await;
+    assert_eq!(published(&one).await, published(&other).await, "one set of keys, however many servers");
+
+    let made = one.create(vec![entry("/a")]).await;
+    let known = async || {
+        let list = other.entries().list_entries(ListEntriesRequest::default()).await.unwrap().into_inner();
+        list.entries.iter().any(|e| e.id == made[0])
+    };
+    becomes("the other knows the entry", &other, known).await;
+
+    // A token is good once, wherever it is shown.
+    let token = one.token().await;
+    other.attest(token.as_bytes()).await.expect("a token of one is good at the other");
+    assert!(one.attest(token.as_bytes()).await.is_err(), "and not a second time");
+    let attested = async || {
+        let list = one.agents().list_agents(ListAgentsRequest::default()).await.unwrap().into_inner();
+        list.agents.len() == 1
+    };
+    becomes("the one knows the agent of the other", &one, attested).await;
+
+    let size = one.records();
+    becomes("both have one journal", &other, async || other.records() >= size).await;
+    for world in [one, other] {
+        world.server.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_one_server_rotates_every_server_uses_and_a_step_is_carried_out_once() {
+    let pg = PostgresFixture::start().await;
+    let [one, other] = two(&pg, "").await;
+    let before = keys(&other).await;
+    let (status, prepared) = post(&one, "/v1/authorities/jwt/prepare", &json!({})).await;
+    assert_eq!(status, 200, "{prepared}");
+    becomes("the other publishes the prepared key", &other, async || keys(&other).await.len() == before.len() + 1)
+        .await;
+    let id = prepared["id"].as_str().unwrap();
+    let (status, active) = post(&other, &format!("/v1/authorities/{id}/activate"), &json!({})).await;
+    assert_eq!(status, 200, "{active}");
+    let same = async || keys(&one).await == keys(&other).await;
+    becomes("both sign with it", &one, same).await;
+    assert!(keys(&one).await.contains(&(id.to_string(), "active".to_string())));
+    assert_eq!(published(&one).await, published(&other).await);
+
+    // Both come to the time at which keys are due in one moment: each is made once.
+    one.clock.advance(Duration::from_secs(13 * 3600));
+    becomes("what is due is done", &one, async || {
+        keys(&one).await.iter().any(|(_, state)| state == "prepared") && same().await
+    })
+    .await;
+    let list: Value = serde_json::from_str(&get(&one, "/v1/authorities").await.1).unwrap();
+    for key_use in ["x509", "jwt-svid", "oauth", "journal", "ssh"] {
+        let of = |state: &str| {
+            let all = list["authorities"].as_array().unwrap().iter();
+            all.filter(|a| a["use"] == key_use && a["state"] == state).count()
+        };
+        assert!(of("prepared") <= 1 && of("active") == 1, "{key_use}: {list}");
+    }
+    for world in [one, other] {
+        world.server.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sink_gets_each_record_from_one_server_and_from_another_when_that_one_is_gone() {
+    let pg = PostgresFixture::start().await;
+    let [one, other] = two(&pg, "[[journal.sink]]\nkind = \"file\"\npath = \"DIR/journal.jsonl\"\n").await;
+    let (first, second) = (one.at("journal.jsonl"), other.at("journal.jsonl"));
+    let all = |upto: u64| {
+        let mut seen = [positions(&first), positions(&second)].concat();
+        seen.sort_unstable();
+        seen.into_iter().eq(0..upto)
+    };
+    let size = one.records();
+    becomes("one of them has handed over everything", &one, async || all(size.max(one.records()))).await;
+    let (gone, left, own) = match positions(&first).is_empty() {
+        true => (other, one, &first),
+        false => (one, other, &second),
+    };
+    assert!(positions(own).is_empty(), "both handed over");
+    gone.server.stop().await;
+    left.create(vec![entry("/later")]).await;
+    becomes("the other goes on", &left, async || all(left.records())).await;
+    assert!(!positions(own).is_empty());
+    left.server.stop().await;
+}
