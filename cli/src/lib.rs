@@ -13,6 +13,7 @@ pub mod output;
 pub mod run;
 pub mod serve;
 mod ssh;
+pub mod store;
 mod variables;
 pub mod verbs;
 

@@ -148,7 +148,7 @@ pub(crate) async fn finish(stopping: impl Future<Output = ()>, signals: &mut Sig
     }
 }
 
-fn load_server(path: &Path) -> Result<ServerConfig> {
+pub(crate) fn load_server(path: &Path) -> Result<ServerConfig> {
     ServerConfig::load(path).map_err(|problems| all_problems(path, problems.iter().map(ToString::to_string)))
 }
 

@@ -29,7 +29,7 @@ use crate::{
     exchange::{self, ExchangeArgs},
     output::{Format, Output},
     run::{self, RunArgs},
-    serve,
+    serve, store,
 };
 use proto_types::{Clock, SystemClock};
 use std::sync::Arc;
@@ -109,6 +109,7 @@ enum Verb {
     Dev(dev::DevArgs),
     Server(serve::ServerCommand),
     Agent(serve::AgentCommand),
+    Store(store::StoreCommand),
     Run(RunArgs),
     Exchange(ExchangeArgs),
     Node(node::NodeCommand),
@@ -159,6 +160,7 @@ pub fn dispatch(cli: Cli) -> Result<i32> {
         Verb::Dev(args) => dev::dev(args, ctx.out),
         Verb::Server(command) => serve::server(command, ctx.out),
         Verb::Agent(command) => serve::agent(command, ctx.out),
+        Verb::Store(command) => store::store(command, ctx.out),
         Verb::Completions(args) => completions::run(&args),
         Verb::Run(args) => wait(async { Ok(run::run(args, before).await) }),
         Verb::Exchange(args) => wait(async { Ok(exchange::run(args).await) }),
@@ -184,7 +186,13 @@ async fn operator(verb: Verb, ctx: &Ctx) -> Result<i32> {
         Verb::Who(c) => who::run(c, ctx).await,
         Verb::Journal(c) => journal::run(c, ctx).await,
         Verb::Doctor(c) => doctor::run(c, ctx).await,
-        Verb::Dev(_) | Verb::Server(_) | Verb::Agent(_) | Verb::Run(_) | Verb::Exchange(_) | Verb::Completions(_) => {
+        Verb::Dev(_)
+        | Verb::Server(_)
+        | Verb::Agent(_)
+        | Verb::Store(_)
+        | Verb::Run(_)
+        | Verb::Exchange(_)
+        | Verb::Completions(_) => {
             Err(error::CliError::failed("this verb is not an operator's; it was dispatched before"))
         }
     }

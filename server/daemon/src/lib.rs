@@ -12,4 +12,4 @@ mod socket;
 mod start;
 
 pub use config::{ConfigProblem, Listen, ServerConfig, StorePlace};
-pub use start::{Addresses, Decorators, Machine, Running, Server, StartError};
+pub use start::{Addresses, Decorators, Machine, Running, Server, StartError, open_store};

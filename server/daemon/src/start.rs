@@ -186,7 +186,8 @@ impl Server {
     }
 }
 
-async fn open_store(config: &ServerConfig, machine: &Machine) -> Result<Arc<dyn Store>, StartError> {
+/// Opens the store that a configuration names. A server that runs on a file keeps everybody else out.
+pub async fn open_store(config: &ServerConfig, machine: &Machine) -> Result<Arc<dyn Store>, StartError> {
     let options =
         OpenOptions::new(config.trust_domain.to_string(), config.dev, machine.entropy.clone(), machine.clock.clone())
             .accept_rollback(config.accept_rollback)

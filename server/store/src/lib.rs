@@ -3,6 +3,7 @@
 //! Decides how a unit of work becomes durable, in which order, and what a store refuses to open. Does not decide what
 //! a record says or how it is hashed (`server-core::journal`), nor what may be committed (`server-service`).
 
+mod copy;
 mod options;
 mod port;
 mod postgres;
@@ -12,7 +13,8 @@ mod sqlite;
 mod tree;
 mod unit;
 
+pub use copy::{Copied, CopyError, Progress, copy};
 pub use options::OpenOptions;
-pub use port::Store;
+pub use port::{Store, verify};
 pub use postgres::{Files, PostgresConfig, PostgresError, PostgresStore};
 pub use sqlite::{OpenError, SqliteStore};

@@ -1,13 +1,16 @@
 //! A store as a server holds it, whichever backend it is: all ports in one, and the chores.
 
-use proto_types::{Epoch, Fut};
+use proto_types::{Epoch, Fut, Position};
 use server_core::{
-    journal::SignedNote,
+    journal::{SignedNote, Verdict, Verifier},
     ports::{
         Archive, AuthorityRow, CommitError, Duties, Feed, JournalSigner, Ledger, Outlets, ReadError, Snapshots,
         TreeRoot,
     },
 };
+
+/// Records read at a time.
+const PAGE: u32 = 4096;
 
 /// The ports, and what a server does for its store now and then.
 pub trait Store: Ledger + Feed + Snapshots + Archive + Outlets + Duties {
@@ -38,4 +41,25 @@ pub trait Store: Ledger + Feed + Snapshots + Archive + Outlets + Duties {
     fn space(&self) -> Option<(u64, u64)>;
     /// Lets the store grow to `bytes` and no further; beyond that commits answer [`CommitError::Full`].
     fn limit_size(&self, bytes: u64) -> Fut<'_, Result<(), CommitError>>;
+}
+
+/// Rehashes every record that is kept, and compares the tree with the roots that were written down. `progress` hears how
+/// many of how many are done.
+pub async fn verify(store: &dyn Store, progress: &mut (dyn FnMut(u64, u64) + Send)) -> Result<Verdict, ReadError> {
+    let size = *store.size().borrow();
+    let pruned = store.pruned().await?;
+    let mut from = pruned.size();
+    let mut roots = store.roots(0, PAGE).await?;
+    roots.extend(store.root().await?);
+    let mut verifier = Verifier::behind(pruned, roots);
+    while from < size {
+        let page = store.stored(Position(from), PAGE).await?;
+        let Some(last) = page.last() else { break };
+        from = last.position.0 + 1;
+        if !verifier.feed_all(&page) {
+            break;
+        }
+        progress(from, size);
+    }
+    Ok(verifier.finish())
 }

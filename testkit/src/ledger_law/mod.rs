@@ -7,6 +7,7 @@
 mod archive;
 mod guards;
 pub mod nouns;
+pub use state::fill;
 mod order;
 mod state;
 

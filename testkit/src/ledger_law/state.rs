@@ -47,7 +47,8 @@ async fn said(store: &Store, up_to: u64) -> BTreeSet<EntryId> {
 }
 
 /// One of everything, and things that are over.
-async fn fill(store: &Store) {
+/// Puts something of everything into an empty store.
+pub async fn fill(store: &Store) {
     let over = |n, state| {
         let mut lease = lease(n, 1);
         lease.state = state;

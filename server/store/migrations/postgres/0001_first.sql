@@ -135,5 +135,7 @@ CREATE TABLE hold(id text COLLATE "C" PRIMARY KEY, key text COLLATE "C" NOT NULL
 CREATE INDEX hold_key ON hold(key);
 -- Fences of singleton jobs.
 CREATE TABLE job(name text COLLATE "C" PRIMARY KEY, epoch bigint NOT NULL, holder text NOT NULL);
+-- There while a store is being copied into this database: until then nobody opens it. `size`: of the journal that is copied.
+CREATE TABLE copying(one integer PRIMARY KEY CHECK(one = 1), size bigint NOT NULL);
 -- How far each sink has taken the journal: the next position it wants. A row outlives its sink's configuration.
 CREATE TABLE sink_cursor(name text COLLATE "C" PRIMARY KEY, next bigint NOT NULL);

@@ -25,8 +25,8 @@ pub enum PostgresError {
         "is a server's store: `errand dev` does not open it"
     })]
     DevStamp { at: String, store_is_dev: bool },
-    #[error("{at} is open in another server: stop it first")]
-    InUse { at: String },
+    #[error("{at} holds half a copy: go on with `errand store copy`, or drop the schema `errand` there")]
+    Copying { at: String },
     #[error("{at} is damaged: {what}. Restore a backup; nothing was changed")]
     Damaged { at: String, what: String },
     #[error("{at}: {problem}")]

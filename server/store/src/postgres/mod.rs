@@ -1,7 +1,7 @@
 //! The PostgreSQL backend: any number of servers on one database. One connection of each commits in groups; a few
 //! others serve what is not in memory.
 
-mod archive;
+pub(crate) mod archive;
 mod config;
 mod connect;
 mod duty;
@@ -11,14 +11,17 @@ mod guard;
 mod notes;
 mod open;
 mod proofs;
-mod pruned;
-mod schema;
+pub(crate) mod pruned;
+pub(crate) mod schema;
 mod search;
 mod snapshot;
 mod store;
 mod tree;
 mod write;
 mod writer;
+
+pub(crate) use connect::Connector;
+pub(crate) use sqlx::PgConnection;
 
 pub use config::{Files, PostgresConfig};
 pub use error::PostgresError;

@@ -61,6 +61,11 @@ pub async fn open(connector: &Connector, options: &OpenOptions) -> Result<Opened
     create(&mut conn, options).await.map_err(refused)?;
     let meta = meta(&mut conn).await.map_err(refused)?;
     accept(&at, meta.as_ref(), options)?;
+    let copying: Option<i64> =
+        sqlx::query_scalar("SELECT size FROM copying").fetch_optional(&mut conn).await.map_err(refused)?;
+    if copying.is_some() {
+        return Err(PostgresError::Copying { at });
+    }
     let Some(mut meta) = meta else {
         return Err(PostgresError::Damaged { at, what: "its head is missing".into() });
     };

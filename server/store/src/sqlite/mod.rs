@@ -13,7 +13,7 @@ mod pool;
 mod proofs;
 mod pruned;
 mod rows;
-mod schema;
+pub(crate) mod schema;
 mod search;
 mod snapshot;
 mod store;

@@ -2,17 +2,18 @@
 //! crashes and backups do to a database.
 
 use super::options;
-use proto_types::{Position, Record};
+use futures_util::FutureExt as _;
+use proto_types::{Clock, Entropy, Position, Record};
 use server_core::{
     journal::{PrivateField, PrivateValue, redaction},
-    ports::{
-        Archive as _, Claim, Commit, CommitError, Feed as _, Filter, Guard, Ledger as _, ReadError, Snapshots as _,
-        Write,
-    },
+    ports::{Archive, Claim, Commit, CommitError, Feed, Filter, Guard, Ledger as _, ReadError, Snapshots, Write},
 };
-use server_store::{Files, OpenOptions, PostgresConfig, PostgresError, PostgresStore, Store as _};
+use server_store::{
+    CopyError, Files, OpenOptions, PostgresConfig, PostgresError, PostgresStore, Progress, Store as _, copy,
+};
 use std::{sync::Arc, time::Duration};
 use testkit::{
+    fakes::{FakeClock, SeededEntropy},
     ledger_law::{
         Store, ledger_law,
         nouns::{T0, note},
@@ -177,4 +178,84 @@ async fn a_database_that_lost_what_was_acknowledged_is_not_written_to_any_more()
     // What is known is still told.
     let told: Result<_, ReadError> = store.from(Position(0), 10).await;
     assert!(told.is_ok());
+}
+
+/// Everything that a server holds and follows, as it stands in a store.
+async fn whole<T: Feed + Snapshots + Archive>(store: &T) -> (String, Vec<Record>, String) {
+    let size = *store.size().borrow();
+    let mut records = Vec::new();
+    while (records.len() as u64) < size {
+        let page = store.from(Position(records.len() as u64), 500).await.unwrap();
+        records.extend(page.into_iter().map(|(_, record)| (*record).clone()));
+    }
+    (
+        format!("{:?}", store.load().await.unwrap()),
+        records,
+        format!("{:?} {:?}", store.meta(), store.root().await.unwrap()),
+    )
+}
+
+#[tokio::test]
+async fn a_store_moves_from_its_file_into_a_database_and_is_the_same_there() {
+    let pg = PostgresFixture::start().await;
+    let (_folder, path) = super::place();
+    let file = super::open(&path);
+    testkit::ledger_law::fill(&Store::of(file.clone())).await;
+    for _ in 0..2_500 {
+        file.commit(note()).await.unwrap();
+    }
+    file.write_root(None).await.unwrap();
+    let before = whole(&*file).await;
+    let moving = async |steps: usize| {
+        let mut told = 0;
+        let machine =
+            || -> (Arc<dyn Entropy>, Arc<dyn Clock>) { (Arc::new(SeededEntropy::new(9)), Arc::new(FakeClock::at(T0))) };
+        let mut progress = |_| {
+            told += 1;
+            assert!(told <= steps, "it is broken off");
+        };
+        copy(&path, config(&pg, "moved").await, machine(), &mut progress).await
+    };
+    // While a server runs on it nothing is copied.
+    let busy = moving(usize::MAX).await;
+    assert!(matches!(busy, Err(CopyError::File(_))), "{busy:?}");
+    drop(file);
+
+    // Broken off after some steps: nobody opens it, and the next copy goes on.
+    let broken = std::panic::AssertUnwindSafe(moving(3)).catch_unwind().await;
+    assert!(broken.is_err(), "it went through");
+    let half = try_open(&pg, "moved", options("example.org", false)).await.err();
+    assert!(matches!(half, Some(PostgresError::Copying { .. })), "{half:?}");
+    let copied = moving(usize::MAX).await.unwrap();
+    assert_eq!(copied.records, before.1.len() as u64);
+    assert!(!path.exists() && copied.left_as.exists(), "the file is out of use");
+
+    let there = open(&pg, "moved").await;
+    assert_eq!(whole(&*there).await, before);
+    there.commit(note()).await.unwrap();
+    let occupied = {
+        std::fs::rename(&copied.left_as, &path).unwrap();
+        moving(usize::MAX).await
+    };
+    assert!(matches!(occupied, Err(CopyError::Occupied { .. })), "{occupied:?}");
+}
+
+#[tokio::test]
+async fn a_copy_that_was_changed_on_its_way_is_found_out() {
+    let pg = PostgresFixture::start().await;
+    let (_folder, path) = super::place();
+    let file = super::open(&path);
+    for _ in 0..5 {
+        file.commit(note()).await.unwrap();
+    }
+    drop(file);
+    let machine =
+        || -> (Arc<dyn Entropy>, Arc<dyn Clock>) { (Arc::new(SeededEntropy::new(9)), Arc::new(FakeClock::at(T0))) };
+    let mut stops = |p: Progress| assert!(p.table == "journal", "it is broken off behind the journal");
+    let broken = copy(&path, config(&pg, "changed").await, machine(), &mut stops);
+    assert!(std::panic::AssertUnwindSafe(broken).catch_unwind().await.is_err());
+    pg.sql_on("changed", "UPDATE errand.journal SET body = body || '\\x20' WHERE position = 3").await;
+    let found = copy(&path, config(&pg, "changed").await, machine(), &mut |_| {}).await;
+    assert!(matches!(found, Err(CopyError::Differs { .. })), "{found:?}");
+    assert!(path.exists());
 }

@@ -1,0 +1,158 @@
+//! `errand store`: the store itself, without a server on it: moved, checked, brought up to date.
+//!
+//! Decides how it is asked for and told. What a copy is, and what is refused, is the store's.
+
+use crate::{
+    error::{CliError, Result},
+    output::{Output, style::Style},
+    serve::{load_server, runtime, start_failed},
+};
+use proto_types::{OsEntropy, SystemClock};
+use serde_json::json;
+use server_core::journal::Verdict;
+use server_daemon::{Machine, ServerConfig, open_store};
+use server_store::{Copied, CopyError, Files, PostgresConfig, Progress, copy, verify};
+use std::{io::IsTerminal as _, path::PathBuf, sync::Arc};
+
+#[derive(Debug, clap::Args)]
+#[command(
+    about = "Move, check or upgrade a store that no server runs on",
+    after_help = "EXAMPLES\n  errand store check --config /etc/errand/server.toml\n  \
+        errand store copy --from sqlite:///var/lib/errand/server/errand.db --to postgres://errand@db.example.org/errand \\\n    \
+        --password-file /etc/errand/db-password"
+)]
+pub struct StoreCommand {
+    #[command(subcommand)]
+    pub verb: StoreVerb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub enum StoreVerb {
+    /// Rehash the whole journal of a store; exit 1 names the first record that is not what was written
+    #[command(after_help = "EXAMPLES\n  errand store check --config /etc/errand/server.toml")]
+    Check(PlaceArgs),
+    /// Bring a store's schema up to this version, as the next start of a server would
+    #[command(after_help = "EXAMPLES\n  errand store migrate --config /etc/errand/server.toml")]
+    Migrate(PlaceArgs),
+    /// Copy an embedded store into a PostgreSQL database: the same keys, nodes and journal there
+    ///
+    /// Stop the server first. A copy that was broken off goes on where it was. At the end every record is rehashed in the
+    /// database, and the file gets another name: two stores of one id must never run.
+    #[command(after_help = "EXAMPLES\n  errand store copy --from sqlite:///var/lib/errand/server/errand.db \\\n    \
+        --to postgres://errand@db.example.org/errand --password-file /etc/errand/db-password\n\n\
+        Then write the same `[store] url` into the server's configuration, and start it.")]
+    Copy(CopyArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct PlaceArgs {
+    /// The server's configuration file, TOML
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct CopyArgs {
+    /// The store to copy
+    #[arg(long, value_name = "sqlite:///PATH")]
+    from: String,
+    /// The database, which must hold no store yet
+    #[arg(long, value_name = "postgres://USER@HOST/DATABASE")]
+    to: String,
+    /// The file with the database's password
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// The authorities that the database's certificate is verified with, PEM; those of the system otherwise
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+}
+
+/// The exit status of `errand store …`.
+pub fn store(command: StoreCommand, out: Output) -> Result<i32> {
+    match command.verb {
+        StoreVerb::Check(args) => runtime()?.block_on(check(load_server(&args.config)?, out)),
+        StoreVerb::Migrate(args) => runtime()?.block_on(async {
+            let store = open_store(&load_server(&args.config)?, &machine()).await.map_err(|e| start_failed(&e))?;
+            let id = store.meta().store_id;
+            out.done(&json!({ "store_id": id }), format!("store {id} is up to date"))?;
+            Ok(crate::DONE)
+        }),
+        StoreVerb::Copy(args) => runtime()?.block_on(copied(args, out)),
+    }
+}
+
+fn machine() -> Machine {
+    Machine { clock: Arc::new(SystemClock), entropy: Arc::new(OsEntropy) }
+}
+
+async fn check(config: ServerConfig, out: Output) -> Result<i32> {
+    let store = open_store(&config, &machine()).await.map_err(|e| start_failed(&e))?;
+    let line = Line::new();
+    let told = verify(store.as_ref(), &mut |done, of| line.tell("records", done, of)).await;
+    line.end();
+    match told.map_err(CliError::failed)? {
+        Verdict::Ok { size, root } => {
+            let document = json!({ "store_id": store.meta().store_id, "records": size, "root": hex::encode(root) });
+            out.done(&document, format!("{size} records, root {}", hex::encode(root)))?;
+            Ok(crate::DONE)
+        }
+        Verdict::Bad { position, why } => Err(bad(format!("the record at position {}: {why}", position.0))),
+        Verdict::Rewritten { from, to } => Err(bad(format!("a hash between positions {from} and {to} was replaced"))),
+        Verdict::Included { .. } => Err(bad("the journal is not whole".into())),
+    }
+}
+
+fn bad(why: String) -> CliError {
+    CliError::failed(why).at("the journal").hint("restore a backup, and keep this store for whoever looks into it")
+}
+
+async fn copied(args: CopyArgs, out: Output) -> Result<i32> {
+    let path = args.from.strip_prefix("sqlite://").filter(|path| path.starts_with('/'));
+    let from = PathBuf::from(path.ok_or_else(|| CliError::usage("--from is sqlite:///absolute/path"))?);
+    let files = Files { password: args.password_file, ca: args.ca_file, ..Files::default() };
+    let to = PostgresConfig::parse(&args.to, files).map_err(|why| CliError::usage(format!("--to {why}")))?;
+    let line = Line::new();
+    let Machine { clock, entropy } = machine();
+    let mut progress = |p: Progress| line.tell(p.table, p.done, p.of);
+    let outcome = copy(&from, to, (entropy, clock), &mut progress).await;
+    line.end();
+    let Copied { rows, records, root, left_as } = outcome.map_err(failed)?;
+    let document = json!({
+        "rows": rows, "records": records, "root": hex::encode(root), "left_as": left_as.display().to_string(),
+    });
+    let root = hex::encode(root);
+    let said =
+        format!("{records} records, {rows} rows, root {root} on both sides; the file is now {}", left_as.display());
+    out.done(&document, said)?;
+    Ok(crate::DONE)
+}
+
+fn failed(error: CopyError) -> CliError {
+    let hint = match &error {
+        CopyError::File(_) => "stop the server that runs on it",
+        CopyError::Write { .. } | CopyError::Read { .. } | CopyError::Database(_) => {
+            "mend that and run this again: it goes on where it was"
+        }
+        _ => return CliError::failed(error),
+    };
+    CliError::failed(error).hint(hint)
+}
+
+/// How far it is, on one line of a terminal.
+struct Line(bool);
+
+impl Line {
+    fn new() -> Self {
+        Self(std::io::stderr().is_terminal())
+    }
+    fn tell(&self, what: &str, done: u64, of: u64) {
+        if self.0 {
+            eprint!("\r\x1b[K{}", Style::of_stderr().faint(&format!("{what}: {done} of {of}")));
+        }
+    }
+    fn end(&self) {
+        if self.0 {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
