@@ -27,4 +27,5 @@ mod policy;
 mod restarts;
 mod run;
 mod ssh;
+mod three_servers;
 mod x509pop;

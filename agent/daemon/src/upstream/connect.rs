@@ -51,6 +51,7 @@ impl Connector {
             };
             match tried {
                 Ok(stream) => {
+                    tracing::info!(server = %address, "connected to the server");
                     self.unreached.store(None);
                     return Ok(stream);
                 }
