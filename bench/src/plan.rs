@@ -19,6 +19,9 @@ use tokio::runtime::Builder;
 /// A database that keeps what it says it did, as a real one does; for `errand` and for `psql` alike.
 const DURABLE: &[&str] = &["fsync=on", "full_page_writes=on"];
 
+/// The same, of which nobody reads the log.
+const QUIET: &[&str] = &["fsync=on", "full_page_writes=on", "log_statement=none"];
+
 /// A group of rows, to be named on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Group {
@@ -83,6 +86,15 @@ impl Plan {
                 let load = ledger::commits(dir, callers, self.lengths.closed).await?;
                 let row = Row::new(format!("ledger: commits, {callers} callers"), Unit::PerSecond, load.per_second);
                 report.add(if callers == 1 { row.of("syncs", syncs) } else { row.of("SQLite rows", rows) });
+            }
+        }
+        if self.wants(&[Group::Ledger]) && postgres_is_installed() {
+            let postgres = PostgresFixture::start_with(QUIET).await;
+            for (servers, callers) in [(1, 256), (2, 256)] {
+                let load = ledger::shared(&postgres, servers, callers, self.lengths.closed).await?;
+                let name = format!("ledger on PostgreSQL: commits, {servers} servers, {callers} callers");
+                let row = Row::new(name, Unit::PerSecond, load.per_second);
+                report.add(if servers == 2 { row.target(Target::AtLeast(20_000.0)) } else { row });
             }
         }
         if self.wants(&[Group::Verify]) {

@@ -1,4 +1,5 @@
-//! `errand store`: the store itself, without a server on it: moved, checked, brought up to date.
+//! `errand store`: the store itself: backed up while a server runs on it; without one put back, moved, checked, brought up
+//! to date.
 //!
 //! Decides how it is asked for and told. What a copy is, and what is refused, is the store's.
 
@@ -10,14 +11,21 @@ use crate::{
 use proto_types::{OsEntropy, SystemClock};
 use serde_json::json;
 use server_core::journal::Verdict;
-use server_daemon::{Machine, ServerConfig, open_store};
-use server_store::{Copied, CopyError, Files, PostgresConfig, Progress, copy, verify};
-use std::{io::IsTerminal as _, path::PathBuf, sync::Arc};
+use server_daemon::{
+    Machine, ServerConfig, StorePlace, open_store,
+    store::{Backup, Copied, CopyError, Files, PostgresConfig, Progress, backup, copy, restore, verify},
+};
+use std::{
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 #[derive(Debug, clap::Args)]
 #[command(
-    about = "Move, check or upgrade a store that no server runs on",
-    after_help = "EXAMPLES\n  errand store check --config /etc/errand/server.toml\n  \
+    about = "Back up, move, check or upgrade a store",
+    after_help = "EXAMPLES\n  errand store backup --config /etc/errand/server.toml --to /srv/backup/errand-monday.db\n  \
+        errand store check --config /etc/errand/server.toml\n  \
         errand store copy --from sqlite:///var/lib/errand/server/errand.db --to postgres://errand@db.example.org/errand \\\n    \
         --password-file /etc/errand/db-password"
 )]
@@ -34,6 +42,23 @@ pub enum StoreVerb {
     /// Bring a store's schema up to this version, as the next start of a server would
     #[command(after_help = "EXAMPLES\n  errand store migrate --config /etc/errand/server.toml")]
     Migrate(PlaceArgs),
+    /// Write an embedded store, as it is in this moment, to a new file; a server may run on it
+    ///
+    /// The key-encryption key is not in it: keep that elsewhere.
+    #[command(
+        after_help = "EXAMPLES\n  errand store backup --config /etc/errand/server.toml --to /srv/backup/errand-monday.db"
+    )]
+    Backup(BackupArgs),
+    /// Put a backup in the place of an embedded store that is gone
+    ///
+    /// What was committed after the backup is not in it. Credentials of that time that are alive in targets are found by the
+    /// scans and ended; nodes that joined since join again. The store says that it went back: a server opens it with
+    /// `--accept-rollback`, once.
+    #[command(
+        after_help = "EXAMPLES\n  errand store restore --config /etc/errand/server.toml --from /srv/backup/errand-monday.db\n  \
+        errand server run --config /etc/errand/server.toml --accept-rollback"
+    )]
+    Restore(RestoreArgs),
     /// Copy an embedded store into a PostgreSQL database: the same keys, nodes and journal there
     ///
     /// Stop the server first. A copy that was broken off goes on where it was. At the end every record is rehashed in the
@@ -49,6 +74,24 @@ pub struct PlaceArgs {
     /// The server's configuration file, TOML
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct BackupArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// The file to write; it must not be there yet
+    #[arg(long, value_name = "FILE")]
+    to: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct RestoreArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// The backup
+    #[arg(long, value_name = "FILE")]
+    from: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]
@@ -77,8 +120,34 @@ pub fn store(command: StoreCommand, out: Output) -> Result<i32> {
             out.done(&json!({ "store_id": id }), format!("store {id} is up to date"))?;
             Ok(crate::DONE)
         }),
+        StoreVerb::Backup(args) => {
+            let Backup { records, root } = backup(&file_of(&args.place)?, &args.to).map_err(CliError::failed)?;
+            told(&args.to, records, root, "in", out)
+        }
+        StoreVerb::Restore(args) => {
+            let path = file_of(&args.place)?;
+            let Backup { records, root } = restore(&args.from, &path).map_err(CliError::failed)?;
+            out.note("start the server once with --accept-rollback: what came after the backup is not in it");
+            told(&path, records, root, "back in", out)
+        }
         StoreVerb::Copy(args) => runtime()?.block_on(copied(args, out)),
     }
+}
+
+/// The file of an embedded store.
+fn file_of(place: &PlaceArgs) -> Result<PathBuf> {
+    match load_server(&place.config)?.store {
+        StorePlace::Sqlite(path) => Ok(path),
+        StorePlace::Postgres(_) => Err(CliError::usage("this store is a PostgreSQL database")
+            .hint("back it up as you back up databases, such as with pg_basebackup or pg_dump")),
+    }
+}
+
+fn told(path: &Path, records: u64, root: [u8; 32], place: &str, out: Output) -> Result<i32> {
+    let root = hex::encode(root);
+    let document = json!({ "records": records, "root": root, "file": path.display().to_string() });
+    out.done(&document, format!("{records} records, root {root}, {place} {}", path.display()))?;
+    Ok(crate::DONE)
 }
 
 fn machine() -> Machine {

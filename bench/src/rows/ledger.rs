@@ -8,11 +8,12 @@ use anyhow::Result;
 use proto_types::{Clock, Entropy, OsEntropy, Record, SystemClock};
 use serde_json::json;
 use server_core::ports::{Commit, Ledger};
-use server_store::{OpenOptions, SqliteStore};
+use server_store::{Files, OpenOptions, PostgresConfig, PostgresStore, SqliteStore};
 use std::{path::Path, sync::Arc};
+use testkit::postgres::PostgresFixture;
 
 /// Writes down one issued SVID, as the server does.
-struct Issuer(Arc<SqliteStore>);
+struct Issuer(Arc<dyn Ledger>);
 
 impl Caller for Issuer {
     async fn call(&mut self) -> Result<()> {
@@ -34,5 +35,19 @@ pub async fn commits(dir: &Path, callers: usize, span: Span) -> Result<load::Loa
     let options = OpenOptions::new("example.org", false, Arc::new(OsEntropy), Arc::new(SystemClock));
     let store = SqliteStore::open(dir.join(format!("ledger-{callers}/errand.db")), options)?;
     let callers = (0..callers).map(|_| Issuer(store.clone())).collect();
+    Ok(load::closed(callers, span).await?.0)
+}
+
+/// The same in one database, through so many servers' stores, which write in turn.
+pub async fn shared(postgres: &PostgresFixture, servers: usize, callers: usize, span: Span) -> Result<load::Load> {
+    let files = Files { password: Some(postgres.manager_password_file()), ..Files::default() };
+    let url = postgres.store_url(&format!("ledger_{servers}_{callers}")).await;
+    let place = PostgresConfig::parse(&url, files).map_err(anyhow::Error::msg)?;
+    let mut stores: Vec<Arc<dyn Ledger>> = Vec::new();
+    for _ in 0..servers {
+        let options = OpenOptions::new("example.org", false, Arc::new(OsEntropy), Arc::new(SystemClock));
+        stores.push(PostgresStore::open(place.clone(), options).await?);
+    }
+    let callers = stores.iter().cycle().take(callers).map(|store| Issuer(store.clone())).collect();
     Ok(load::closed(callers, span).await?.0)
 }

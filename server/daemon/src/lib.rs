@@ -13,3 +13,6 @@ mod start;
 
 pub use config::{ConfigProblem, Listen, ServerConfig, StorePlace};
 pub use start::{Addresses, Decorators, Machine, Running, Server, StartError, open_store};
+
+/// What is done to a store without a server: the command line reaches it through the composition, as everything else.
+pub use server_store as store;

@@ -3,6 +3,7 @@
 //! Decides how a unit of work becomes durable, in which order, and what a store refuses to open. Does not decide what
 //! a record says or how it is hashed (`server-core::journal`), nor what may be committed (`server-service`).
 
+mod backup;
 mod copy;
 mod options;
 mod port;
@@ -13,6 +14,7 @@ mod sqlite;
 mod tree;
 mod unit;
 
+pub use backup::{Backup, BackupError, backup, restore};
 pub use copy::{Copied, CopyError, Progress, copy};
 pub use options::OpenOptions;
 pub use port::{Store, verify};

@@ -5,7 +5,7 @@ use server_core::journal::{PrivateField, PrivateValue};
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
 };
@@ -24,6 +24,8 @@ pub struct Shared {
     start: AtomicU64,
     high_water: AtomicI64,
     dead: watch::Sender<Option<String>>,
+    /// Why nothing can be written now; it may pass.
+    trouble: Mutex<Option<String>>,
 }
 
 struct Ring {
@@ -40,6 +42,7 @@ impl Shared {
             start: AtomicU64::new(start),
             high_water: AtomicI64::new(high_water.as_millis()),
             dead: watch::Sender::new(None),
+            trouble: Mutex::default(),
         }
     }
 
@@ -112,6 +115,14 @@ impl Shared {
     pub fn die(&self, why: String) {
         // The first reason is the one that counts.
         self.dead.send_if_modified(|dead| dead.is_none() && dead.replace(why).is_none());
+    }
+
+    /// Why nothing can be written now, when that is known.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+    pub fn note_trouble(&self, why: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
     /// From memory; `None` when `from` is older than what is held.

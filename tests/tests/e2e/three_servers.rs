@@ -28,6 +28,13 @@ async fn an_embedded_store_moves_into_a_database_and_its_agents_go_on() {
     let kept = world.errand(["journal", "checkpoint"]).to_end().await.exited(0).stdout;
     let kept = world.layout.write("kept.checkpoint", &kept);
 
+    // A backup is taken while the server runs.
+    let config = world.layout.dir().join("server.toml").display().to_string();
+    let backup = world.layout.dir().join("backup.db").display().to_string();
+    let taken = ["store", "backup", "--config", &config, "--to", &backup, "--output", "json"];
+    let taken = world.errand(taken).to_end().await.exited(0).json();
+    assert!(taken["records"].as_u64().unwrap() > 10 && Path::new(&backup).exists(), "{taken}");
+
     let (from, to) = (format!("sqlite://{}", world.layout.store().display()), pg.store_url("moved").await);
     let password = pg.manager_password_file().display().to_string();
     let copy = ["store", "copy", "--from", &from, "--to", &to, "--password-file", &password, "--output", "json"];

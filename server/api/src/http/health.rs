@@ -28,12 +28,15 @@ async fn ready(State(api): State<Api>) -> Response {
     }
 }
 
-/// Ready, with no problem, when the store answers, the clock can be believed and every use has a key to sign with.
+/// Ready, with no problem, when the store answers and can be written, the clock can be believed and every use has a key to sign with.
 pub(crate) async fn problems(api: &Api) -> Vec<String> {
     let ports = api.service.ports();
     let mut wrong = Vec::new();
     if let Err(error) = ports.archive.root().await {
         wrong.push(format!("store: {error}"));
+    }
+    if let Some(why) = ports.ledger.trouble() {
+        wrong.push(format!("journal: {why}"));
     }
     for key_use in KeyUse::ALL {
         if key_use != KeyUse::X509 && ports.authorities.public_keys(key_use).is_empty() {

@@ -198,6 +198,10 @@ pub enum CommitError {
 /// The writing side.
 pub trait Ledger: Send + Sync {
     fn commit(&self, unit: Commit) -> Fut<'_, Result<Durable, CommitError>>;
+    /// Why nothing can be committed now, as far as that is known without trying.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -141,3 +141,39 @@ async fn a_sink_gets_each_record_from_one_server_and_from_another_when_that_one_
     assert!(!positions(own).is_empty());
     left.server.stop().await;
 }
+
+/// F16: the database goes away and comes back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readiness_says_that_the_database_is_away_and_what_was_cached_is_there_when_it_is_back() {
+    let mut pg = PostgresFixture::start().await;
+    let world = World::sharing(&store(&pg, "house").await, "", None).await;
+    let made = world.create(vec![entry("/a")]).await;
+    let ready = async || {
+        let mut stream = tokio::net::TcpStream::connect(world.server.addresses.metrics).await.unwrap();
+        stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).await.unwrap();
+        said
+    };
+    assert!(ready().await.contains(" 200 "));
+    pg.stop();
+    let away = async || {
+        let said = ready().await;
+        said.contains(" 503 ") && said.contains("store: ") && said.contains("journal: ")
+    };
+    becomes("it says so", &world, away).await;
+    assert_ne!(
+        world.try_create(vec![entry("/b")]).await[0].status.as_ref().unwrap().code,
+        0,
+        "nothing is made meanwhile"
+    );
+    let list = world.entries().list_entries(ListEntriesRequest::default()).await.unwrap().into_inner();
+    assert_eq!(list.entries.len(), 1, "what is in memory is served");
+
+    pg.resume().await;
+    becomes("it is ready again", &world, async || ready().await.contains(" 200 ")).await;
+    world.create(vec![entry("/c")]).await;
+    let list = world.entries().list_entries(ListEntriesRequest::default()).await.unwrap().into_inner();
+    assert!(list.entries.len() == 2 && list.entries.iter().any(|e| e.id == made[0]), "{list:?}");
+    world.server.stop().await;
+}

@@ -21,7 +21,6 @@ const STEP: i64 = 4096;
 
 /// An open store, before its writer runs.
 pub struct Opened {
-    pub conn: PgConnection,
     pub meta: StoreMeta,
     pub size: u64,
     /// The position of the oldest record that is kept.
@@ -86,7 +85,7 @@ pub async fn open(connector: &Connector, options: &OpenOptions) -> Result<Opened
         None => None,
     };
     let Journal { size, start, edge, root_at, .. } = state;
-    Ok(Opened { conn, meta, size, start, edge, root_at, last })
+    Ok(Opened { meta, size, start, edge, root_at, last })
 }
 
 /// Whether this store is the one that was asked for.

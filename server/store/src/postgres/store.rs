@@ -57,7 +57,7 @@ impl PostgresStore {
         let announced = Arc::new(Notify::new());
         let writer = Writer {
             connector: connector.clone(),
-            conn: Some(opened.conn),
+            conn: None,
             shared: shared.clone(),
             clock: options.clock.clone(),
             last: opened.last,
@@ -196,6 +196,9 @@ impl Ledger for PostgresStore {
             self.jobs.send(unit).await.map_err(gone)?;
             answer.await.map_err(|_| CommitError::Unknown)?
         })
+    }
+    fn trouble(&self) -> Option<String> {
+        self.shared.dead().or_else(|| self.shared.trouble())
     }
 }
 

@@ -30,6 +30,9 @@ use tokio::sync::{Notify, mpsc};
 const LOOK: Duration = Duration::from_secs(1);
 /// How often, and how far apart, it is asked what became of a commit that was not answered.
 const SETTLE: (u32, Duration) = (20, Duration::from_millis(500));
+/// The longest a transaction may take before its commit, and the longest a commit is waited for.
+const PREPARED: Duration = Duration::from_secs(30);
+const COMMITTED: Duration = Duration::from_secs(30);
 
 /// The channel on which a commit is announced.
 pub const CHANNEL: &str = "errand_journal";
@@ -87,14 +90,23 @@ impl Writer {
 
     /// Follows what others committed.
     async fn look(&mut self) {
-        let Ok(mut conn) = self.connected().await else { return };
+        let mut conn = match self.connected().await {
+            Ok(conn) => conn,
+            Err(error) => return self.shared.note_trouble(Some(error.to_string())),
+        };
         let followed = async {
             let head = head(&mut conn, false).await?;
             self.follow(&mut conn, head.size).await
         };
         match followed.await {
-            Ok(()) => self.conn = Some(conn),
-            Err(why) => tracing::warn!(%why, "the journal could not be followed; trying again"),
+            Ok(()) => {
+                self.conn = Some(conn);
+                self.shared.note_trouble(None);
+            }
+            Err(why) => {
+                tracing::warn!(%why, "the journal could not be followed; trying again");
+                self.shared.note_trouble(Some(format!("it cannot be followed: {why}")));
+            }
         }
     }
 
@@ -107,6 +119,10 @@ impl Writer {
             return Ok(conn);
         }
         let mut conn = self.connector.primary().await.map_err(CommitError::Unavailable)?;
+        // A commit that waits for a standby must not be cut off there: the database would call it done. How long it is
+        // waited for is decided here.
+        let patient = sqlx::query("SET statement_timeout = 0").execute(&mut conn).await;
+        patient.map_err(|e| CommitError::from(fault(&e)))?;
         self.recognise(&mut conn).await?;
         Ok(conn)
     }
@@ -155,7 +171,10 @@ impl Writer {
     async fn group(&mut self, units: Vec<Unit>) {
         let mut conn = match self.connected().await {
             Ok(conn) => conn,
-            Err(error) => return answer_all(units, &error),
+            Err(error) => {
+                self.shared.note_trouble(Some(error.to_string()));
+                return answer_all(units, &error);
+            }
         };
         let group = match self.transaction(&mut conn, &units).await {
             Ok(group) => group,
@@ -165,6 +184,7 @@ impl Writer {
             }
             Err(Stop::Unheard(group)) => {
                 drop(conn);
+                self.shared.note_trouble(Some("a commit was not answered".into()));
                 match self.settle(&group, &units).await {
                     Some((found, true)) => {
                         conn = found;
@@ -183,6 +203,7 @@ impl Writer {
         match self.follow(&mut conn, group.base).await {
             Ok(()) => {
                 self.conn = Some(conn);
+                self.shared.note_trouble(None);
                 self.publish(units, group);
             }
             Err(why) => {
@@ -194,11 +215,34 @@ impl Writer {
     }
 
     async fn transaction(&self, conn: &mut PgConnection, units: &[Unit]) -> Result<Group, Stop> {
-        let before = |e: Error| Stop::Before(fault(&e).into());
+        let group = tokio::select! {
+            prepared = self.prepared(conn, units) => prepared.map_err(Stop::Before)?,
+            () = self.clock.sleep(PREPARED) => {
+                return Err(Stop::Before(CommitError::Unavailable("the database takes too long".into())));
+            }
+        };
+        if group.size == group.base {
+            return Ok(group);
+        }
+        let committed = tokio::select! {
+            committed = statement(conn, "COMMIT") => committed,
+            () = self.clock.sleep(COMMITTED) => Err(Error::Io(std::io::ErrorKind::TimedOut.into())),
+        };
+        match committed {
+            Ok(()) => Ok(group),
+            // The database said no: nothing was written.
+            Err(e @ Error::Database(_)) => Err(Stop::Before(fault(&e).into())),
+            Err(_) => Err(Stop::Unheard(group)),
+        }
+    }
+
+    /// Everything up to the commit. A group of which nothing is left is rolled back.
+    async fn prepared(&self, conn: &mut PgConnection, units: &[Unit]) -> Result<Group, CommitError> {
+        let before = |e: Error| CommitError::from(fault(&e));
         statement(conn, "BEGIN").await.map_err(before)?;
         let head = head(conn, true).await.map_err(before)?;
         if head.size < self.shared.size() {
-            self.recognise(conn).await.map_err(Stop::Before)?;
+            self.recognise(conn).await?;
         }
         let (base, high_water) = (head.size, head.high_water);
         let mut group = Group { base, size: base, high_water, outcomes: Vec::with_capacity(units.len()) };
@@ -211,12 +255,7 @@ impl Writer {
             return Ok(group);
         }
         append(conn, units, &group).await.map_err(before)?;
-        match statement(conn, "COMMIT").await {
-            Ok(()) => Ok(group),
-            // The database said no: nothing was written.
-            Err(e @ Error::Database(_)) => Err(before(e)),
-            Err(_) => Err(Stop::Unheard(group)),
-        }
+        Ok(group)
     }
 
     /// One unit, in a savepoint when there is anything that could be half done. The error costs the group.

@@ -1,7 +1,7 @@
 //! The SQLite backend: one thread owns the write connection and commits in groups; a few read-only connections serve
 //! what is not in memory.
 
-mod archive;
+pub(crate) mod archive;
 mod check;
 mod error;
 mod feed;
@@ -11,7 +11,7 @@ mod open;
 mod outlets;
 mod pool;
 mod proofs;
-mod pruned;
+pub(crate) mod pruned;
 mod rows;
 pub(crate) mod schema;
 mod search;
@@ -22,4 +22,5 @@ mod write;
 mod writer;
 
 pub use error::OpenError;
+pub(crate) use open::beside;
 pub use store::SqliteStore;

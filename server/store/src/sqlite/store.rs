@@ -251,6 +251,9 @@ impl Ledger for SqliteStore {
             answer.await.map_err(|_| CommitError::Unknown)?
         })
     }
+    fn trouble(&self) -> Option<String> {
+        self.unusable()
+    }
 }
 
 impl Feed for SqliteStore {

@@ -3,7 +3,7 @@
 use super::{beside, open, options, place, size, try_open};
 use rusqlite::Connection;
 use server_core::ports::{Ledger, Snapshots, Write};
-use server_store::{OpenError, SqliteStore};
+use server_store::{BackupError, OpenError, SqliteStore, backup, restore};
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
@@ -161,4 +161,49 @@ async fn a_refusal_leaves_file_and_log_of_a_crashed_store_as_they_are() {
     assert!(matches!(refused, Err(OpenError::WrongTrustDomain { .. })));
     assert!(bytes() == before, "a refusal changed the store");
     assert_eq!(size(&open(&crashed)), 5);
+}
+
+/// F33.
+#[tokio::test]
+async fn a_backup_is_taken_while_the_store_is_written_and_opens_only_as_a_new_epoch() {
+    let (folder, path) = place();
+    let store = open(&path);
+    let commits = async |count: usize| {
+        for _ in 0..count {
+            store.commit(note()).await.unwrap();
+        }
+    };
+    commits(20).await;
+    store.write_root(None).await.unwrap();
+    let to = folder.path().join("monday.db");
+    let taking = {
+        let (path, to) = (path.clone(), to.clone());
+        tokio::task::spawn_blocking(move || backup(&path, &to))
+    };
+    commits(50).await;
+    let taken = taking.await.unwrap().unwrap();
+    assert!((20..=70).contains(&taken.records), "{taken:?}");
+    assert_eq!(mode(&to), 0o600);
+    assert!(matches!(backup(&path, &to), Err(BackupError::Exists { .. })), "a backup is never written over");
+
+    // Not over a store that is there.
+    assert!(matches!(restore(&to, &path), Err(BackupError::Occupied { .. })));
+    drop(store);
+    let elsewhere = folder.path().join("again/errand.db");
+    fs::create_dir(elsewhere.parent().unwrap()).unwrap();
+    assert_eq!(restore(&to, &elsewhere).unwrap(), taken);
+    let refused = try_open(&elsewhere);
+    assert!(matches!(refused, Err(OpenError::LogMissing { .. })), "{:?}", refused.err());
+    let accepted = SqliteStore::open(&elsewhere, options("example.org", false).accept_rollback(true)).unwrap();
+    assert_eq!((size(&accepted), accepted.meta().epoch), (taken.records, 2));
+
+    // A backup that was changed is none.
+    let mut bytes = fs::read(&to).unwrap();
+    let at = bytes.windows(9).position(|w| w == b"\"kind\":\"d").expect("a record");
+    bytes[at + 8] ^= 1;
+    let changed = folder.path().join("changed.db");
+    fs::write(&changed, &bytes).unwrap();
+    let found = restore(&changed, &folder.path().join("new.db"));
+    assert!(matches!(found, Err(BackupError::Damaged { .. })), "{found:?}");
+    assert!(!folder.path().join("new.db").exists());
 }

@@ -6,7 +6,9 @@ use futures_util::FutureExt as _;
 use proto_types::{Clock, Entropy, Position, Record};
 use server_core::{
     journal::{PrivateField, PrivateValue, redaction},
-    ports::{Archive, Claim, Commit, CommitError, Feed, Filter, Guard, Ledger as _, ReadError, Snapshots, Write},
+    ports::{
+        Archive, Claim, Commit, CommitError, Duties as _, Feed, Filter, Guard, Ledger as _, ReadError, Snapshots, Write,
+    },
 };
 use server_store::{
     CopyError, Files, OpenOptions, PostgresConfig, PostgresError, PostgresStore, Progress, Store as _, copy,
@@ -258,4 +260,28 @@ async fn a_copy_that_was_changed_on_its_way_is_found_out() {
     let found = copy(&path, config(&pg, "changed").await, machine(), &mut |_| {}).await;
     assert!(matches!(found, Err(CopyError::Differs { .. })), "{found:?}");
     assert!(path.exists());
+}
+
+/// F20, F21: whoever has a duty loses it with its session, and somebody has it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_duty_is_one_servers_and_is_somebodys_again_when_its_session_ends() {
+    let pg = PostgresFixture::start().await;
+    let live = |seed| {
+        OpenOptions::new("example.org", false, Arc::new(SeededEntropy::new(seed)), Arc::new(proto_types::SystemClock))
+    };
+    let one = try_open(&pg, "duties", live(1)).await.unwrap();
+    let other = try_open(&pg, "duties", live(2)).await.unwrap();
+    poll::until("the first that asks has it", SOON, async || one.holds("sink a")).await;
+    assert!(!other.holds("sink a"));
+    poll::until("another duty is another's", SOON, async || other.holds("sink b")).await;
+    let exactly_one = async || [&one, &other].iter().filter(|s| s.holds("sink a")).count() == 1;
+
+    // Cut off, as a firewall or the database itself does it.
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()";
+    pg.sql_on("duties", cut).await;
+    poll::until("it is somebody's again, and nobody else's", SOON, exactly_one).await;
+
+    let (gone, left) = if one.holds("sink a") { (one, other) } else { (other, one) };
+    drop(gone);
+    poll::until("it passes on when a server ends", SOON, async || left.holds("sink a") && left.holds("sink b")).await;
 }
