@@ -408,8 +408,9 @@ async fn append(conn: &mut PgConnection, units: &[Unit], group: &Group) -> Resul
     moved.execute(conn).await.map(drop)
 }
 
+/// One message there and one back, nothing prepared.
 async fn statement(conn: &mut PgConnection, sql: &'static str) -> Result<(), Error> {
-    sqlx::query(sql).execute(conn).await.map(drop)
+    sqlx::raw_sql(sql).execute(conn).await.map(drop)
 }
 
 async fn head(conn: &mut PgConnection, lock: bool) -> Result<Head, Error> {

@@ -10,6 +10,7 @@ mod pruning;
 mod space;
 mod tampering;
 mod tree;
+mod wire;
 
 use proto_types::Position;
 use server_core::{

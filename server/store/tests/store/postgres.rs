@@ -1,7 +1,10 @@
 //! The PostgreSQL store against the law of its ports; beside others on the same database; and against what operators,
 //! crashes and backups do to a database.
 
-use super::options;
+use super::{
+    options,
+    wire::{Lost, Wire},
+};
 use futures_util::FutureExt as _;
 use proto_types::{Clock, Entropy, Position, Record};
 use server_core::{
@@ -284,4 +287,39 @@ async fn a_duty_is_one_servers_and_is_somebodys_again_when_its_session_ends() {
     let (gone, left) = if one.holds("sink a") { (one, other) } else { (other, one) };
     drop(gone);
     poll::until("it passes on when a server ends", SOON, async || left.holds("sink a") && left.holds("sink b")).await;
+}
+
+/// F18: the answer to a commit is lost. What became of it is found out, and said as it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_whose_answer_is_lost_is_answered_as_it_went() {
+    let pg = PostgresFixture::start().await;
+    pg.store_url("wired").await;
+    let wire = Wire::to(pg.port()).await;
+    let files = Files { password: Some(pg.manager_password_file()), ..Files::default() };
+    let place = PostgresConfig::parse(&format!("postgres://errand@127.0.0.1:{}/wired", wire.port), files).unwrap();
+    let store = PostgresStore::open(place, options("example.org", false)).await.unwrap();
+    let mut expected = 0;
+    for round in 0..6 {
+        let lost = [Lost::Nowhere, Lost::Answering, Lost::Asking][round % 3];
+        wire.loses(lost);
+        // Several in one group: each is answered.
+        let units: Vec<_> = (0..4).map(|_| store.commit(note())).collect();
+        let answers = futures_util::future::join_all(units).await;
+        assert!(wire.lost(), "nothing was lost in round {round}");
+        for answer in answers {
+            match answer {
+                Ok(durable) => {
+                    assert_eq!(durable.first().0, expected, "round {round}");
+                    expected += 1;
+                }
+                Err(error) => {
+                    assert!(lost == Lost::Asking && matches!(error, CommitError::Unavailable(_)), "{lost:?}: {error}");
+                }
+            }
+        }
+        let size: i64 = pg.ask_on("wired", "SELECT count(*) FROM errand.journal").await;
+        assert_eq!(size, i64::try_from(expected).unwrap(), "what was said is not what is there, {lost:?}");
+    }
+    assert!(expected >= 16, "{expected}");
+    assert_eq!(journal(&store, expected).await.len() as u64, expected);
 }

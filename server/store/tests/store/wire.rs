@@ -1,0 +1,81 @@
+//! A way to the database that breaks off at a commit: before the database hears of it, or before anybody hears of it.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+
+/// Where the next commit is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    Nowhere = 0,
+    /// On its way there.
+    Asking = 1,
+    /// On its way back.
+    Answering = 2,
+}
+
+#[derive(Clone)]
+pub struct Wire {
+    pub port: u16,
+    next: Arc<AtomicU8>,
+}
+
+impl Wire {
+    /// To the server at this port.
+    pub async fn to(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let wire = Self { port: listener.local_addr().unwrap().port(), next: Arc::default() };
+        let next = wire.next.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(carry(client, SocketAddr::from(([127, 0, 0, 1], port)), next.clone()));
+            }
+        });
+        wire
+    }
+
+    pub fn loses(&self, lost: Lost) {
+        self.next.store(lost as u8, Ordering::SeqCst);
+    }
+    /// Whether it happened.
+    pub fn lost(&self) -> bool {
+        self.next.load(Ordering::SeqCst) == Lost::Nowhere as u8
+    }
+}
+
+async fn carry(mut client: TcpStream, server: SocketAddr, next: Arc<AtomicU8>) {
+    let Ok(mut server) = TcpStream::connect(server).await else { return };
+    let (mut asked, mut answered) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+    let mut deaf = false;
+    loop {
+        tokio::select! {
+            read = client.read(&mut asked) => {
+                let Ok(n @ 1..) = read else { return };
+                let commit = asked[..n].windows(7).any(|w| w == b"COMMIT\0");
+                let lost = if commit { next.swap(Lost::Nowhere as u8, Ordering::SeqCst) } else { 0 };
+                if lost == Lost::Asking as u8 {
+                    return;
+                }
+                deaf |= lost == Lost::Answering as u8;
+                if server.write_all(&asked[..n]).await.is_err() {
+                    return;
+                }
+            }
+            read = server.read(&mut answered) => {
+                let Ok(n @ 1..) = read else { return };
+                // It was answered, and nobody hears it.
+                if deaf || client.write_all(&answered[..n]).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
