@@ -35,14 +35,19 @@ impl Tree {
         (tree.size() > 0).then(|| TreeRoot { size: tree.size(), root: tree.root() })
     }
 
-    /// Whether this root is to be written, and with which checkpoint. A key that took over signs the newest root again: a
-    /// reader who knows only that one is served.
-    pub fn due(&self, root: TreeRoot, signer: Option<&dyn JournalSigner>) -> Result<Option<Due>, CommitError> {
+    /// Whether this root stands there already. A key that took over signs the newest root again: a reader who knows only that
+    /// one is served.
+    pub fn is_written(&self, root: TreeRoot, signer: Option<&dyn JournalSigner>) -> bool {
         let key = signer.and_then(JournalSigner::key);
-        let signed = key.is_none() || key == self.signed_by;
-        if self.written == root.size && signed {
+        self.written == root.size && (key.is_none() || key == self.signed_by)
+    }
+
+    /// What is to be written down of this root, if anything.
+    pub fn due(&self, root: TreeRoot, signer: Option<&dyn JournalSigner>) -> Result<Option<Due>, CommitError> {
+        if self.is_written(root, signer) {
             return Ok(None);
         }
+        let key = signer.and_then(JournalSigner::key);
         let note = signer.filter(|_| key.is_some()).map(|signer| signer.checkpoint(root)).transpose();
         let note = note.map_err(|e| CommitError::Unavailable(e.to_string()))?;
         Ok(Some(Due { note, key }))

@@ -25,10 +25,11 @@ async fn two(pg: &PostgresFixture, more: &str) -> [World; 2] {
     [one, other]
 }
 
-/// Waits until it is so, while time passes.
+/// Waits until it is so, while time passes; no faster than it does: a batch that takes longer than its limit is handed over
+/// again.
 async fn becomes(what: &str, world: &World, so: impl AsyncFn() -> bool) {
     poll::until(what, SOON, async || {
-        world.clock.advance(Duration::from_millis(100));
+        world.clock.advance(Duration::from_millis(10));
         so().await
     })
     .await;

@@ -14,9 +14,9 @@ use std::{
 use tokio::sync::Notify;
 
 /// Between two looks: at what is held, and at what became free.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_secs(2);
 /// What was held is believed so long after the last look. The database waits longer before it ends the session.
-const BELIEVED: Duration = Duration::from_secs(4);
+const BELIEVED: Duration = Duration::from_secs(5);
 
 /// The first half of each lock's number: "ERRD".
 const SPACE: i32 = 0x4552_5244;

@@ -138,6 +138,11 @@ fn create(path: &Path, options: &OpenOptions) -> Result<(), OpenError> {
     if beside(path, "-wal").exists() {
         return Err(OpenError::NotAStore { path: path.into(), why: "it is gone, its write-ahead log is still there" });
     }
+    // A server that was not told of the database would begin anew, with keys that nobody trusts.
+    if beside(path, ".copied").exists() {
+        let why = "it was copied into a database: name that in `[store] url`, or move the `.copied` file away";
+        return Err(OpenError::NotAStore { path: path.into(), why });
+    }
     let new = beside(path, ".new");
     for left in [new.clone(), beside(&new, "-wal"), beside(&new, "-shm"), beside(&new, "-journal")] {
         match fs::remove_file(&left) {

@@ -14,7 +14,7 @@ use server_core::{
     },
 };
 use server_store::{
-    CopyError, Files, OpenOptions, PostgresConfig, PostgresError, PostgresStore, Progress, Store as _, copy,
+    CopyError, Files, OpenError, OpenOptions, PostgresConfig, PostgresError, PostgresStore, Progress, Store as _, copy,
 };
 use std::{sync::Arc, time::Duration};
 use testkit::{
@@ -234,6 +234,8 @@ async fn a_store_moves_from_its_file_into_a_database_and_is_the_same_there() {
     let copied = moving(usize::MAX).await.unwrap();
     assert_eq!(copied.records, before.1.len() as u64);
     assert!(!path.exists() && copied.left_as.exists(), "the file is out of use");
+    let anew = super::try_open(&path).err();
+    assert!(matches!(anew, Some(OpenError::NotAStore { .. })), "nobody begins anew beside it: {anew:?}");
 
     let there = open(&pg, "moved").await;
     assert_eq!(whole(&*there).await, before);
