@@ -17,6 +17,10 @@ impl Running {
     pub(crate) fn work(&self, rotator: &Arc<Rotator>) {
         let (service, stop) = (self.service.clone(), self.working.clone());
         self.workers.spawn(async move { service.follow(stop).await });
+        if self.store.is_shared() {
+            let (service, stop) = (self.service.clone(), self.working.clone());
+            self.workers.spawn(async move { service.mind_the_store(stop).await });
+        }
         let (service, stop) = (self.service.clone(), self.working.clone());
         self.workers.spawn(async move { service.reconcile(stop).await });
         let (service, stop) = (self.service.clone(), self.working.clone());

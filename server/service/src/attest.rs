@@ -221,7 +221,11 @@ impl Service {
     }
 
     /// Who an agent is, asked on every call: known, not banned, not expired, with its newest serial.
-    pub fn agent(&self, id: &SpiffeId, serial: &str) -> Result<AgentCaller, ServiceError> {
+    pub async fn agent_caller(&self, id: &SpiffeId, serial: &str) -> Result<AgentCaller, ServiceError> {
+        self.surely(|| self.agent(id, serial)).await
+    }
+
+    pub(crate) fn agent(&self, id: &SpiffeId, serial: &str) -> Result<AgentCaller, ServiceError> {
         let node = self.read(|s| s.nodes.get(id).cloned()).ok_or(ServiceError::AgentUnknown)?;
         if node.banned {
             return Err(ServiceError::AgentBanned);

@@ -37,12 +37,12 @@ impl Service {
         entry: &EntryId,
         key: &ProvenKey,
     ) -> Result<IssuedX509, ServiceError> {
-        let entry = self.entitled(caller, entry)?;
+        let entry = self.surely(|| self.entitled(caller, entry)).await?;
         let svid = self.sign_x509(&entry.spiffe_id, &entry.dns_names, entry.x509_svid_ttl, key).await?;
         let record = x509_record(&entry.spiffe_id, &svid, self.now())
             .node(caller.id())
             .detail(json!({ "entry_id": entry.id, "not_after": svid.not_after }));
-        let _released = self.commit(Commit::of(record)).await?;
+        let _released = self.commit_and_follow(Commit::of(record)).await?;
         self.still_entitled(caller, &entry)?;
         Ok(IssuedX509 { svid, id: entry.spiffe_id.clone(), hint: entry.hint.clone() })
     }
@@ -54,9 +54,9 @@ impl Service {
         entry: &EntryId,
         audience: &[String],
     ) -> Result<IssuedJwt, ServiceError> {
-        let entry = self.entitled(caller, entry)?;
+        let entry = self.surely(|| self.entitled(caller, entry)).await?;
         let (jwt, record) = self.sign_jwt(&entry.spiffe_id, audience, entry.jwt_svid_ttl).await?;
-        let _released = self.commit(Commit::of(record.node(caller.id()))).await?;
+        let _released = self.commit_and_follow(Commit::of(record.node(caller.id()))).await?;
         self.still_entitled(caller, &entry)?;
         Ok(IssuedJwt { hint: entry.hint.clone(), ..jwt })
     }
@@ -68,7 +68,7 @@ impl Service {
         task: TaskId,
         key: &ProvenKey,
     ) -> Result<IssuedX509, ServiceError> {
-        let task = self.task_of_node(caller, task)?;
+        let task = self.surely(|| self.task_of_node(caller, task)).await?;
         let (svid, mut unit) = self.task_x509(&task, key).await?;
         for guard in self.path(&task)? {
             unit = unit.when(guard);
@@ -96,7 +96,7 @@ impl Service {
         task: TaskId,
         audience: &[String],
     ) -> Result<IssuedJwt, ServiceError> {
-        let task = self.task_of_node(caller, task)?;
+        let task = self.surely(|| self.task_of_node(caller, task)).await?;
         let (jwt, record) = self.task_jwt(&task, audience).await?;
         let mut unit = Commit::of(record);
         for guard in self.path(&task)? {
@@ -158,8 +158,8 @@ impl Service {
         Ok(entry)
     }
 
-    /// Asked again before release: a ban, a hold or a changed entry that was acknowledged meanwhile wins. In memory, so that the
-    /// issuing path reads no database.
+    /// Asked again before release, when this server's memory has passed the record: a ban, a hold or a changed entry that any
+    /// server committed before it wins. In memory, so that the issuing path reads no database.
     fn still_entitled(&self, caller: &AgentCaller, entry: &Entry) -> Result<(), ServiceError> {
         self.agent(caller.id(), caller.serial())?;
         let now = self.entitled(caller, &entry.id)?;

@@ -6,6 +6,7 @@
 
 mod apply;
 mod attest;
+mod current;
 mod error;
 mod exchange;
 mod explain;
@@ -112,6 +113,8 @@ struct Inner {
     /// How far `state` has followed the journal: the next position.
     applied: watch::Sender<u64>,
     changes: broadcast::Sender<Change>,
+    /// Whether the journal has not been followed for a while.
+    adrift: watch::Sender<bool>,
     exchange: exchange::Answers,
     /// Parsed verification keys by use, each with the bundle's sequence they were parsed at.
     own_keys: ArcSwap<OwnKeys>,
@@ -144,6 +147,7 @@ impl Service {
                 policy: ArcSwap::from_pointee(policy),
                 applied: watch::Sender::new(at.0),
                 changes: broadcast::Sender::new(4096),
+                adrift: watch::Sender::new(false),
                 exchange: exchange::Answers::default(),
                 own_keys: ArcSwap::default(),
                 leases: reconcile::Workers::default(),

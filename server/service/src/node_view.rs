@@ -51,26 +51,32 @@ pub struct NodeWatch {
 }
 
 impl Service {
-    pub fn watch(&self, caller: &AgentCaller) -> NodeWatch {
-        NodeWatch {
+    /// From another server an agent comes with what that one told it: what is told here is no older.
+    pub async fn watch(&self, caller: &AgentCaller) -> Result<NodeWatch, ServiceError> {
+        self.confirm().await?;
+        Ok(NodeWatch {
             changes: self.changes(),
             service: self.clone(),
             node: caller.id().clone(),
             told: HashMap::new(),
             bundle: 0,
             fresh: false,
-        }
+        })
     }
 }
 
 impl NodeWatch {
-    /// The next message; an error ends the watch (the node is gone or banned).
+    /// The next message; an error ends the watch (the node is gone or banned, or nothing is heard here of what changes).
     pub async fn next(&mut self) -> Result<NodeUpdate, ServiceError> {
         if !self.fresh {
             return self.whole();
         }
         loop {
-            let first = match self.changes.recv().await {
+            let change = tokio::select! {
+                change = self.changes.recv() => change,
+                lost = self.service.adrift() => return Err(lost),
+            };
+            let first = match change {
                 Ok(change) => change,
                 // Too far behind to follow: the whole view again.
                 Err(RecvError::Lagged(_)) => return self.whole(),

@@ -42,10 +42,13 @@ impl Service {
     /// Starts a task: policy decides about every grant, and the task, its first SVID and the decision are one commit.
     pub async fn task_start(&self, caller: &AgentCaller, new: NewTask) -> Result<StartedTask, ServiceError> {
         let now = self.now();
-        let entry = self
-            .read(|s| s.entries.entitled(caller.node(), &new.entry).cloned())
-            .ok_or_else(|| ServiceError::not_found("entry of this agent", &new.entry))?;
-        let parent = new.parent.map(|id| self.task_of_node(caller, id)).transpose()?;
+        let entry = || self.read(|s| s.entries.entitled(caller.node(), &new.entry).cloned());
+        let entry = || entry().ok_or_else(|| ServiceError::not_found("entry of this agent", &new.entry));
+        let entry = self.surely(entry).await?;
+        let parent = match new.parent {
+            Some(id) => Some(self.surely(|| self.task_of_node(caller, id)).await?),
+            None => None,
+        };
         let request = StartRequest {
             id: TaskId::new(self.inner.ports.entropy.uuid_v7(now)),
             workload: entry.spiffe_id.clone(),
@@ -243,8 +246,10 @@ impl Service {
         id: TaskId,
         reason: EndReason,
     ) -> Result<usize, ServiceError> {
-        match self.read(|s| s.tasks.get(&id).cloned()) {
-            Some(task) if &task.node == caller.id() => {
+        let known = self.surely(|| self.read(|s| s.tasks.get(&id).cloned()).ok_or(ServiceError::TaskOver)).await;
+        match known {
+            Err(ServiceError::Unavailable(why)) => Err(ServiceError::Unavailable(why)),
+            Ok(task) if &task.node == caller.id() => {
                 // What an agent notices at the deadline or after it is a consequence of it.
                 let reason = if task.ends_at <= self.now() { EndReason::Deadline } else { reason };
                 match self.task_end(id, reason, None).await {

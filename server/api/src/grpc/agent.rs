@@ -285,7 +285,7 @@ impl Api_ for Service {
     }
 
     async fn renew_agent(&self, request: Request<RenewAgentRequest>) -> Result<Response<RenewAgentResponse>, Status> {
-        let caller = agent_caller(&self.0, &request)?;
+        let caller = agent_caller(&self.0, &request).await?;
         let csr = request.into_inner().params.ok_or_else(|| Status::invalid_argument("`params` is missing"))?.csr;
         let key = proven_key(&csr, &self.0)?;
         let svid = self.0.service.agent_renew(&caller, key).await.map_err(status)?;
@@ -305,7 +305,7 @@ impl Api_ for Service {
     }
 
     async fn post_status(&self, request: Request<PostStatusRequest>) -> Result<Response<PostStatusResponse>, Status> {
-        let caller = agent_caller(&self.0, &request)?;
+        let caller = agent_caller(&self.0, &request).await?;
         if !self.0.limits.may_post_status(request.extensions().get::<Peer>().and_then(Peer::ip)) {
             return Err(Status::resource_exhausted("too many statuses from this address; wait a second"));
         }

@@ -102,7 +102,7 @@ impl Api_ for Service {
         &self,
         request: Request<GetFederatedBundleRequest>,
     ) -> Result<Response<Bundle>, Status> {
-        operator_or_agent(&self.0, &request)?;
+        operator_or_agent(&self.0, &request).await?;
         let td = federated_in(&request.into_inner().trust_domain)?;
         if td == self.0.service.settings().trust_domain {
             return Err(Status::invalid_argument("this is the server's own trust domain; its bundle is GetBundle's"));

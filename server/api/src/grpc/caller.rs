@@ -16,16 +16,16 @@ use tonic::{Code, Request, Status};
 pub(super) struct Asked(pub String);
 
 /// The agent that calls: its SVID was verified at the handshake, its standing is asked now.
-pub(super) fn agent_caller<T>(api: &Api, request: &Request<T>) -> Result<AgentCaller, Status> {
-    agent(api, request).map_err(|refused| noted(api, request, refused))
+pub(super) async fn agent_caller<T>(api: &Api, request: &Request<T>) -> Result<AgentCaller, Status> {
+    agent(api, request).await.map_err(|refused| noted(api, request, refused))
 }
 
-fn agent<T>(api: &Api, request: &Request<T>) -> Result<AgentCaller, Status> {
+async fn agent<T>(api: &Api, request: &Request<T>) -> Result<AgentCaller, Status> {
     let cert = cert(api, request, "only agents may call this, on the gRPC port and with their SVID")?;
     if !cert.id.path().starts_with("/spire/agent/") {
         return Err(Status::permission_denied("only agents may call this"));
     }
-    api.service.agent(&cert.id, &cert.serial).map_err(status)
+    api.service.agent_caller(&cert.id, &cert.serial).await.map_err(status)
 }
 
 /// Who administers: an operator on the socket (named, by uid), or a workload whose entry says `admin`.
@@ -38,8 +38,8 @@ pub(super) fn operator<T>(api: &Api, request: &Request<T>) -> Result<Option<Stri
 }
 
 /// An operator or an agent.
-pub(super) fn operator_or_agent<T>(api: &Api, request: &Request<T>) -> Result<(), Status> {
-    if agent(api, request).is_ok() { Ok(()) } else { operator(api, request).map(drop) }
+pub(super) async fn operator_or_agent<T>(api: &Api, request: &Request<T>) -> Result<(), Status> {
+    if agent(api, request).await.is_ok() { Ok(()) } else { operator(api, request).map(drop) }
 }
 
 /// A server below this one: a workload whose entry says `downstream`.

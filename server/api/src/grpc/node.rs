@@ -68,8 +68,8 @@ impl Node for Service {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchResponse, Status>> + Send>>;
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let caller = agent_caller(&self.0, &request)?;
-        let mut watch = self.0.service.watch(&caller);
+        let caller = agent_caller(&self.0, &request).await?;
+        let mut watch = self.0.service.watch(&caller).await.map_err(status)?;
         let service = Self(self.0.clone());
         let (tx, rx) = tokio::sync::mpsc::channel(16);
         tokio::spawn(async move {
@@ -89,7 +89,7 @@ impl Node for Service {
     }
 
     async fn start_task(&self, request: Request<StartTaskRequest>) -> Result<Response<StartTaskResponse>, Status> {
-        let caller = agent_caller(&self.0, &request)?;
+        let caller = agent_caller(&self.0, &request).await?;
         let r = request.into_inner();
         let invalid = |e: proto_types::IdError| Status::invalid_argument(e.to_string());
         if r.grants.len() > 64 {
@@ -126,7 +126,7 @@ impl Node for Service {
         &self,
         request: Request<NewTaskX509svidRequest>,
     ) -> Result<Response<NewTaskX509svidResponse>, Status> {
-        let caller = agent_caller(&self.0, &request)?;
+        let caller = agent_caller(&self.0, &request).await?;
         let r = request.into_inner();
         let key = proven_key(&r.csr, &self.0)?;
         let issued = self.0.service.x509_for_task(&caller, task_id(&r.task_id)?, &key).await.map_err(status)?;
@@ -138,7 +138,7 @@ impl Node for Service {
         &self,
         request: Request<NewTaskJwtsvidRequest>,
     ) -> Result<Response<NewTaskJwtsvidResponse>, Status> {
-        let caller = agent_caller(&self.0, &request)?;
+        let caller = agent_caller(&self.0, &request).await?;
         let r = request.into_inner();
         let issued = self.0.service.jwt_for_task(&caller, task_id(&r.task_id)?, &r.audience).await.map_err(status)?;
         self.0.metrics.issued("jwt");
@@ -146,7 +146,7 @@ impl Node for Service {
     }
 
     async fn end_task(&self, request: Request<EndTaskRequest>) -> Result<Response<EndTaskResponse>, Status> {
-        let caller = agent_caller(&self.0, &request)?;
+        let caller = agent_caller(&self.0, &request).await?;
         let r = request.into_inner();
         let reason = match r.reason.as_str() {
             "completed" => EndReason::Completed,
@@ -164,7 +164,7 @@ impl Node for Service {
     }
 
     async fn checkpoint(&self, request: Request<CheckpointRequest>) -> Result<Response<CheckpointResponse>, Status> {
-        agent_caller(&self.0, &request)?;
+        agent_caller(&self.0, &request).await?;
         let seen = request.get_ref().seen_size;
         let read = |e: server_core::ports::ReadError| status(e.into());
         let (archive, meta) = (&self.0.service.ports().archive, self.0.service.meta());

@@ -51,7 +51,7 @@ impl Svid for Service {
         &self,
         request: Request<BatchNewX509svidRequest>,
     ) -> Result<Response<BatchNewX509svidResponse>, Status> {
-        let caller = agent_caller(&self.0, &request)?;
+        let caller = agent_caller(&self.0, &request).await?;
         let params = request.into_inner().params;
         if params.is_empty() || params.len() > MAX_BATCH {
             return Err(Status::invalid_argument("a batch has 1 to 500 requests"));
@@ -61,7 +61,7 @@ impl Svid for Service {
     }
 
     async fn new_jwtsvid(&self, request: Request<NewJwtsvidRequest>) -> Result<Response<NewJwtsvidResponse>, Status> {
-        let caller = agent_caller(&self.0, &request)?;
+        let caller = agent_caller(&self.0, &request).await?;
         let request = request.into_inner();
         let entry = EntryId::new(request.entry_id).map_err(|e| Status::invalid_argument(e.to_string()))?;
         let issued = self.0.service.jwt_for_entry(&caller, &entry, &request.audience).await.map_err(status)?;
@@ -109,7 +109,7 @@ impl Svid for Service {
         &self,
         request: Request<BatchNewWitsvidRequest>,
     ) -> Result<Response<BatchNewWitsvidResponse>, Status> {
-        agent_caller(&self.0, &request)?;
+        agent_caller(&self.0, &request).await?;
         Err(Status::unimplemented("WIT-SVIDs are not issued"))
     }
 

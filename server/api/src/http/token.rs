@@ -54,15 +54,15 @@ async fn exchange(
     )
     .map_err(judged)?;
     let key = idempotency_key(headers.get_all("idempotency-key").iter().map(HeaderValue::as_bytes)).map_err(judged)?;
-    let caller = who(api, peer, &request).map_err(judged)?;
+    let caller = who(api, peer, &request).await.map_err(judged)?;
     Ok(api.service.exchange(caller, request, key).await.map_err(judged)?.0)
 }
 
 /// By the certificate of the connection; without one, by an assertion, which policy must then find enough.
-fn who(api: &Api, peer: &Peer, request: &ExchangeRequest) -> Result<ExchangeCaller, OAuthError> {
+async fn who(api: &Api, peer: &Peer, request: &ExchangeRequest) -> Result<ExchangeCaller, OAuthError> {
     match (peer.cert(api.service.now()), &request.client) {
-        (Some(cert), _) => api.service.exchange_caller(&cert.id, &cert.serial, cert.sha256),
-        (None, ClientAuth::Assertion { jwt, .. }) => api.service.asserted_caller(jwt),
+        (Some(cert), _) => api.service.exchange_caller(&cert.id, &cert.serial, cert.sha256).await,
+        (None, ClientAuth::Assertion { jwt, .. }) => api.service.asserted_caller(jwt).await,
         (None, ClientAuth::Certificate) => {
             let at = &api.service.settings().mtls_token_endpoint;
             let why = format!("authenticate with the task's own X509-SVID over mTLS at {at}");

@@ -27,7 +27,7 @@ async fn introspect(
     body: Body,
 ) -> Response {
     let told = match read(&api, &peer, &uri, &headers, body).await {
-        Ok((caller, asked)) => api.service.introspect(&caller, &asked.token),
+        Ok((caller, asked)) => api.service.introspect(&caller, &asked.token).await,
         Err(error) => Err(error),
     };
     oauth::answer(&api, told)
@@ -57,7 +57,7 @@ async fn read(
 ) -> Result<(TokenCaller, TokenForm), OAuthError> {
     let judged = |error| oauth::judged(api, peer, error);
     let form = oauth::form(uri, headers, body).await.map_err(judged)?;
-    let caller = match who(api, peer, headers, &form) {
+    let caller = match who(api, peer, headers, &form).await {
         Ok(caller) => caller,
         Err(error) => {
             super::record_denial(api, peer, uri.path()).await;
@@ -71,7 +71,7 @@ async fn read(
     Ok((caller, asked))
 }
 
-fn who(api: &Api, peer: &Peer, headers: &HeaderMap, form: &ExchangeForm) -> Result<TokenCaller, OAuthError> {
+async fn who(api: &Api, peer: &Peer, headers: &HeaderMap, form: &ExchangeForm) -> Result<TokenCaller, OAuthError> {
     if let Peer::Local { .. } = peer {
         let refused =
             |problem: crate::problem::Problem| OAuthError::new(OAuthCode::InvalidClient, problem.0.to_string());
@@ -85,7 +85,7 @@ fn who(api: &Api, peer: &Peer, headers: &HeaderMap, form: &ExchangeForm) -> Resu
             Err(OAuthError::new(OAuthCode::InvalidClient, why))
         }
         ClientAuth::Certificate => match cert {
-            Some(cert) => api.service.token_caller(&cert.id, &cert.serial),
+            Some(cert) => api.service.token_caller(&cert.id, &cert.serial).await,
             None => {
                 Err(OAuthError::new(OAuthCode::InvalidClient, "the certificate has expired; connect with a new SVID"))
             }

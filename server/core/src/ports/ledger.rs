@@ -225,6 +225,11 @@ pub trait Feed: Send + Sync {
     fn from(&self, from: Position, max: u32) -> Fut<'_, Result<Records, ReadError>>;
     /// The number of records there are (= the next position); changes after each commit.
     fn size(&self) -> tokio::sync::watch::Receiver<u64>;
+    /// How many there are in all: at least those that anybody was told of before the call, wherever they were written.
+    fn current(&self) -> Fut<'_, Result<u64, ReadError>> {
+        let size = *self.size().borrow();
+        Box::pin(std::future::ready(Ok(size)))
+    }
 }
 
 /// Everything a server holds in memory, as of position `at` (exclusive: records from `at` on are to be followed).

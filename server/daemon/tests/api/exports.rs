@@ -27,6 +27,13 @@ pub async fn post(world: &World, path: &str, asked: &Value) -> (u16, Value) {
     (status, serde_json::from_str(&answer).unwrap())
 }
 
+/// The same of a form.
+pub async fn post_form(world: &World, path: &str, form: &str) -> (u16, Value) {
+    let head = format!("POST {path} HTTP/1.0\r\nhost: errand\r\ncontent-type: application/x-www-form-urlencoded");
+    let (status, answer) = ask(world, &format!("{head}\r\ncontent-length: {}\r\n\r\n{form}", form.len())).await;
+    (status, serde_json::from_str(&answer).unwrap())
+}
+
 async fn ask(world: &World, request: &str) -> (u16, String) {
     let mut stream = UnixStream::connect(&world.server.addresses.admin_socket).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();

@@ -1,15 +1,24 @@
 //! Several servers on one database: whoever asks one of them might have asked any other.
 
 use crate::{
-    exports::{get, post},
+    exports::{get, post, post_form},
     sinks::positions,
-    world::{SOON, World, entry, tls},
+    world::{SOON, Who, World, csr, entry, tls},
 };
-use proto_wire::spire::api::server::{agent::v1::ListAgentsRequest, entry::v1::ListEntriesRequest};
+use proto_wire::{
+    errand::v1::{
+        EndTaskRequest, NewTaskX509svidRequest, StartTaskRequest, WatchRequest, WatchResponse, node_client::NodeClient,
+    },
+    spire::api::{
+        server::{agent::v1::ListAgentsRequest, entry::v1::ListEntriesRequest},
+        types::Entry,
+    },
+};
 use serde_json::{Value, json};
 use std::time::Duration;
 use testkit::{poll, postgres::PostgresFixture};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tonic::{Code, Streaming};
 
 /// The `[store]` of a server that keeps its ledger in this database.
 async fn store(pg: &PostgresFixture, name: &str) -> String {
@@ -176,5 +185,94 @@ async fn readiness_says_that_the_database_is_away_and_what_was_cached_is_there_w
     world.create(vec![entry("/c")]).await;
     let list = world.entries().list_entries(ListEntriesRequest::default()).await.unwrap().into_inner();
     assert!(list.entries.len() == 2 && list.entries.iter().any(|e| e.id == made[0]), "{list:?}");
+    world.server.stop().await;
+}
+
+/// Nobody is told any more when another server commits; what is not asked for is seen with the next look, and time stands
+/// still.
+async fn deafen(pg: &PostgresFixture) {
+    let listens = "FROM pg_stat_activity WHERE datname = 'house' AND query LIKE 'LISTEN%'";
+    poll::until("all servers listen", SOON, async || pg.ask::<i64>(&format!("SELECT count(*) {listens}")).await == 2)
+        .await;
+    let cut = format!("SELECT count(pg_terminate_backend(pid)) {listens}");
+    assert_eq!(pg.ask::<i64>(&cut).await, 2);
+}
+
+async fn first(stream: &mut Streaming<WatchResponse>) -> WatchResponse {
+    tokio::time::timeout(SOON, stream.message()).await.expect("the watch says nothing").unwrap().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_from_one_server_finds_all_that_it_was_told_at_another_that_has_not_heard_of_it_yet() {
+    let pg = PostgresFixture::start().await;
+    let [one, other] = two(&pg, "").await;
+    deafen(&pg).await;
+    let policy = json!({ "id": "all", "text": "permit(principal, action, resource);" });
+    assert_eq!(post(&one, "/v1/policies", &policy).await.0, 200);
+    let agent = one.agent().await;
+    let parent_id = Some(agent.id.clone());
+    let made = one.create(vec![Entry { parent_id, ..entry("/planner") }]).await;
+    let (_, csr) = csr(None);
+    let start = StartTaskRequest {
+        entry_id: made[0].clone(),
+        intent: "to move".into(),
+        csr: csr.clone(),
+        ..Default::default()
+    };
+    let node = |world: &World| NodeClient::new(world.channel(&Who::With(agent.clone())));
+    let started = node(&one).start_task(start).await.unwrap().into_inner();
+    let heard = |world: &World| *world.server.service.ports().feed.size().borrow();
+    assert!(heard(&other) < heard(&one), "the other has not heard of any of this");
+
+    let mut watch = node(&other).watch(WatchRequest::default()).await.expect("the agent is known").into_inner();
+    let view = first(&mut watch).await;
+    drop(watch);
+    assert_eq!(view.entries.iter().map(|e| &e.id).collect::<Vec<_>>(), [&made[0]]);
+    assert_eq!(view.live_task_ids, [started.task_id.clone()], "its task is not taken for one that is over");
+    let renew = || NewTaskX509svidRequest { task_id: started.task_id.clone(), csr: csr.clone() };
+    node(&other).new_task_x509svid(renew()).await.expect("the task goes on there");
+
+    // And the end of it, told to the first, is the end everywhere at once.
+    let about = format!("token={}", started.subject_token);
+    assert_eq!(post_form(&other, "/oauth2/introspect", &about).await.1["active"], json!(true));
+    let end = EndTaskRequest { task_id: started.task_id.clone(), reason: "completed".into() };
+    node(&one).end_task(end).await.unwrap();
+    assert!(heard(&other) < heard(&one), "the other has not heard of the end");
+    assert_eq!(post_form(&other, "/oauth2/introspect", &about).await.1["active"], json!(false));
+    assert_eq!(node(&other).new_task_x509svid(renew()).await.unwrap_err().code(), Code::FailedPrecondition);
+
+    // Nor is anything issued for an entry that is no more.
+    let delete = proto_wire::spire::api::server::entry::v1::BatchDeleteEntryRequest { ids: made.clone() };
+    one.entries().batch_delete_entry(delete).await.unwrap();
+    assert_eq!(other.x509(&agent, &made[0]).await, Code::NotFound as i32, "although it was still in memory there");
+    for world in [one, other] {
+        world.server.stop().await;
+    }
+}
+
+/// F16: one server alone has lost the way to the database.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_has_lost_the_database_sends_its_agents_to_another_and_says_nothing_of_tokens() {
+    let mut pg = PostgresFixture::start().await;
+    let world = World::sharing(&store(&pg, "house").await, "", None).await;
+    let agent = world.agent().await;
+    let node = || NodeClient::new(world.channel(&Who::With(agent.clone())));
+    let mut watch = node().watch(WatchRequest::default()).await.unwrap().into_inner();
+    first(&mut watch).await;
+    pg.stop();
+    let refused = async || post_form(&world, "/oauth2/introspect", "token=x").await.0 == 503;
+    becomes("nothing is said of tokens", &world, refused).await;
+    let ended = tokio::spawn(async move { watch.message().await });
+    becomes("the agent is sent away", &world, async || ended.is_finished()).await;
+    assert_eq!(ended.await.unwrap().unwrap_err().code(), Code::Unavailable);
+    becomes("nor is it taken again", &world, async || {
+        node().watch(WatchRequest::default()).await.is_err_and(|e| e.code() == Code::Unavailable)
+    })
+    .await;
+    pg.resume().await;
+    becomes("it is taken when the database is back", &world, async || {
+        node().watch(WatchRequest::default()).await.is_ok()
+    })
+    .await;
     world.server.stop().await;
 }

@@ -10,7 +10,7 @@ use proto_wire::spire::api::{
             agent_client::AgentClient, attest_agent_request as ask, attest_agent_response as answer,
         },
         entry::v1::{BatchCreateEntryRequest, batch_create_entry_response as created, entry_client::EntryClient},
-        svid::v1::{MintX509svidRequest, svid_client::SvidClient},
+        svid::v1::{BatchNewX509svidRequest, MintX509svidRequest, NewX509svidParams, svid_client::SvidClient},
     },
     types::{AttestationData, Entry, Selector, Spiffeid, X509svid},
 };
@@ -224,6 +224,14 @@ impl World {
     }
     pub async fn agent(&self) -> Identity {
         self.attest(self.token().await.as_bytes()).await.unwrap()
+    }
+
+    /// How an agent's request for an SVID of an entry is answered: a code of gRPC.
+    pub async fn x509(&self, agent: &Identity, entry: &str) -> i32 {
+        let params = vec![NewX509svidParams { entry_id: entry.into(), csr: csr(None).1 }];
+        let mut client = SvidClient::new(self.channel(&Who::With(agent.clone())));
+        let answer = client.batch_new_x509svid(BatchNewX509svidRequest { params }).await.unwrap().into_inner();
+        answer.results[0].status.as_ref().unwrap().code
     }
 
     /// An SVID that an operator mints.

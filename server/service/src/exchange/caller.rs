@@ -57,38 +57,35 @@ impl TokenCaller {
 
 impl Service {
     /// Who calls the token endpoint: the SVID's serial must have been issued here, for a task that lives.
-    pub fn exchange_caller(
+    pub async fn exchange_caller(
         &self,
         id: &SpiffeId,
         serial: &str,
         cert_sha256: [u8; 32],
     ) -> Result<ExchangeCaller, OAuthError> {
-        let task = self.task_of_certificate(id, serial)?;
+        let task = self.surely(|| self.task_of_certificate(id, serial)).await?;
         Ok(ExchangeCaller { id: id.clone(), task, proof: Proof::Certificate(cert_sha256) })
     }
 
     /// Who calls the token endpoint without a certificate: the assertion must be the JWT-SVID of a task that lives.
     /// Whether it may be enough is asked of policy, and it is spent, before anything comes of it.
-    pub fn asserted_caller(&self, assertion: &Secret<String>) -> Result<ExchangeCaller, OAuthError> {
+    pub async fn asserted_caller(&self, assertion: &Secret<String>) -> Result<ExchangeCaller, OAuthError> {
         let (id, verified) = self.verify_assertion(assertion)?;
-        let task = self.live_task(&id).ok_or_else(|| {
-            refuse(
-                OAuthCode::InvalidClient,
-                "the client_assertion is not the JWT-SVID of a live task; fetch it inside the task",
-            )
-        })?;
+        let over = "the client_assertion is not the JWT-SVID of a live task; fetch it inside the task";
+        let task = || self.live_task(&id).ok_or_else(|| refuse(OAuthCode::InvalidClient, over));
+        let task = self.surely(task).await?;
         let jti = verified.text("jti").unwrap_or_default().as_bytes().to_vec();
         let claim = Claim { kind: SPENT, key: jti, expires_at: verified.expires_at() };
         Ok(ExchangeCaller { id, task, proof: Proof::Assertion(claim) })
     }
 
     /// Who asks about a token over mTLS: a live task, or a workload.
-    pub fn token_caller(&self, id: &SpiffeId, serial: &str) -> Result<TokenCaller, OAuthError> {
-        if is_task_path(id.path()) {
-            self.task_of_certificate(id, serial).map(|task| TokenCaller(of_task(&task)))
-        } else {
-            self.workload_of_certificate(id)
-        }
+    pub async fn token_caller(&self, id: &SpiffeId, serial: &str) -> Result<TokenCaller, OAuthError> {
+        let known = || match is_task_path(id.path()) {
+            true => self.task_of_certificate(id, serial).map(|task| TokenCaller(of_task(&task))),
+            false => self.workload_of_certificate(id),
+        };
+        self.surely(known).await
     }
 
     /// A workload that an entry still gives this identity. Agents and the server itself are none.

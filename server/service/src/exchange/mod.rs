@@ -311,6 +311,12 @@ fn refuse(code: OAuthCode, description: impl AsRef<str>) -> OAuthError {
     OAuthError::new(code, description)
 }
 
+impl From<ServiceError> for OAuthError {
+    fn from(error: ServiceError) -> Self {
+        unavailable(error)
+    }
+}
+
 fn unavailable(error: ServiceError) -> OAuthError {
     match error {
         ServiceError::TaskOver => refuse(OAuthCode::InvalidRequest, "the task is over; start a new one"),

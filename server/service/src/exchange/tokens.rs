@@ -1,7 +1,7 @@
 //! Tokens after they were issued: what is said of one (RFC 7662), and ending one before its time (RFC 7009).
 //!
-//! Introspection reads memory only, which an end that was acknowledged has passed: a task that is over and a token that
-//! was revoked are dead here at once. A revocation is durable before it is acknowledged.
+//! Introspection reads memory, when that is current: a task that is over and a token that was revoked are dead at once, at
+//! whichever server they ended. A revocation is durable before it is acknowledged.
 
 use super::{TokenCaller, caller::is_alive, refuse, unavailable};
 use crate::{Service, ServiceError};
@@ -29,7 +29,8 @@ impl Found {
 
 impl Service {
     /// What this caller hears of this token.
-    pub fn introspect(&self, caller: &TokenCaller, token: &Secret<String>) -> Result<Introspection, OAuthError> {
+    pub async fn introspect(&self, caller: &TokenCaller, token: &Secret<String>) -> Result<Introspection, OAuthError> {
+        self.confirm().await?;
         let found = self.find(token, self.now())?;
         Ok(found.map_or(Introspection::Inactive, |f| f.live().told_to(caller.asker())))
     }
@@ -37,6 +38,7 @@ impl Service {
     /// Ends this token, if it is the caller's own. What is not, or is dead already, is left as it is without a word:
     /// the answer must not tell what tokens there are.
     pub async fn revoke_token(&self, caller: &TokenCaller, token: &Secret<String>) -> Result<(), OAuthError> {
+        self.confirm().await?;
         let now = self.now();
         let Some(found) = self.find(token, now)?.filter(|f| f.live().is_owned_by(caller.asker())) else {
             return Ok(());

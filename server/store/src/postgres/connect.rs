@@ -19,6 +19,10 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Reading connections at most, and how long one may be waited for.
 const READERS: usize = 6;
 const QUEUE: Duration = Duration::from_secs(10);
+/// How long one that was not used for a while may take to say that it lives, and how long reading may take in all. The
+/// database ends a statement sooner; behind these a connection died without a word.
+const LIVES: Duration = Duration::from_secs(2);
+const READ: Duration = Duration::from_secs(60);
 
 /// Nothing outside the store's own schema and the catalogue is looked up by name; every statement and every wait for a
 /// lock ends, so that a server that was paused in a transaction holds up the others no longer than this.
@@ -116,7 +120,11 @@ impl Pool {
         };
         // One that the database closed meanwhile says so now, not in the middle of a question.
         while let Some(mut conn) = self.pop() {
-            if conn.ping().await.is_ok() {
+            let lives = tokio::select! {
+                pong = conn.ping() => pong.is_ok(),
+                () = self.connector.clock.sleep(LIVES) => false,
+            };
+            if lives {
                 return Ok(Held { conn, pool: self, _permit: permit });
             }
         }
@@ -129,12 +137,12 @@ impl Pool {
         &'a self,
         read: impl for<'c> FnOnce(&'c mut PgConnection) -> Fut<'c, Result<T, ReadError>> + Send + 'a,
     ) -> Fut<'a, Result<T, ReadError>> {
-        Box::pin(async move {
+        Box::pin(self.bounded(async move {
             let mut held = self.get().await?;
             let found = read(&mut held).await?;
             held.keep();
             Ok(found)
-        })
+        }))
     }
 
     /// The same in one moment: all that is read is of the same commit.
@@ -142,7 +150,7 @@ impl Pool {
         &'a self,
         read: impl for<'c> FnOnce(&'c mut PgConnection) -> Fut<'c, Result<T, ReadError>> + Send + 'a,
     ) -> Fut<'a, Result<T, ReadError>> {
-        Box::pin(async move {
+        Box::pin(self.bounded(async move {
             let mut held = self.get().await?;
             let begin = sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
             begin.execute(&mut *held).await.map_err(unreadable)?;
@@ -150,7 +158,14 @@ impl Pool {
             sqlx::raw_sql("COMMIT").execute(&mut *held).await.map_err(unreadable)?;
             held.keep();
             Ok(found)
-        })
+        }))
+    }
+
+    async fn bounded<T>(&self, reading: impl Future<Output = Result<T, ReadError>>) -> Result<T, ReadError> {
+        tokio::select! {
+            read = reading => read,
+            () = self.connector.clock.sleep(READ) => Err(ReadError::Unavailable("it does not answer".into())),
+        }
     }
 
     fn pop(&self) -> Option<PgConnection> {

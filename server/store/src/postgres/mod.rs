@@ -8,6 +8,7 @@ mod duty;
 mod error;
 mod feed;
 mod guard;
+mod heads;
 mod notes;
 mod open;
 mod proofs;

@@ -6,7 +6,9 @@ use super::{
     connect::{Connector, Pool},
     duty::{self, Table},
     error::{PostgresError, unwritten},
-    feed, notes, open, proofs, pruned, search, snapshot, tree,
+    feed,
+    heads::Heads,
+    notes, open, proofs, pruned, search, snapshot, tree,
     writer::{self, Writer},
 };
 use crate::{
@@ -43,6 +45,9 @@ pub struct PostgresStore {
     entropy: Arc<dyn Entropy>,
     clock: Arc<dyn Clock>,
     duties: Arc<Table>,
+    heads: Heads,
+    /// Wakes the writer to follow what others committed.
+    announced: Arc<Notify>,
     /// What listens for others, and what holds on to duties.
     beside: [AbortHandle; 2],
 }
@@ -64,7 +69,7 @@ impl PostgresStore {
         };
         tokio::spawn(writer.run(queue, announced.clone()));
         let duties = Arc::new(Table::default());
-        let listener = tokio::spawn(writer::listen(connector.clone(), options.clock.clone(), announced));
+        let listener = tokio::spawn(writer::listen(connector.clone(), options.clock.clone(), announced.clone()));
         let holder = tokio::spawn(duty::hold(connector.clone(), options.clock.clone(), duties.clone()));
         Ok(Arc::new(Self {
             jobs,
@@ -75,6 +80,8 @@ impl PostgresStore {
             entropy: options.entropy,
             clock: options.clock,
             duties,
+            heads: Heads::default(),
+            announced: announced.clone(),
             beside: [listener.abort_handle(), holder.abort_handle()],
         }))
     }
@@ -215,6 +222,16 @@ impl Feed for PostgresStore {
     }
     fn size(&self) -> watch::Receiver<u64> {
         self.shared.watch()
+    }
+    fn current(&self) -> Fut<'_, Result<u64, ReadError>> {
+        Box::pin(async move {
+            let size = self.heads.newest(&self.pool).await?;
+            if size > self.shared.size() {
+                // Whoever asks waits for it: not for the next announcement.
+                self.announced.notify_one();
+            }
+            Ok(size)
+        })
     }
 }
 

@@ -28,8 +28,15 @@ use tokio::sync::{Notify, mpsc};
 
 /// How often the head is looked at when nothing was heard of it.
 const LOOK: Duration = Duration::from_secs(1);
+/// The longest a look and one page of records may take: a connection that died without a word is found out by that.
+const LOOKED: Duration = Duration::from_secs(2);
+const READ: Duration = Duration::from_secs(15);
+/// A commit that takes so long is said to be slow.
+const SLOW: Duration = Duration::from_secs(3);
 /// How often, and how far apart, it is asked what became of a commit that was not answered.
 const SETTLE: (u32, Duration) = (20, Duration::from_millis(500));
+/// The longest one such question may take: the head may be locked by a group that goes on.
+const SETTLED: Duration = Duration::from_secs(12);
 /// The longest a transaction may take before its commit, and the longest a commit is waited for.
 const PREPARED: Duration = Duration::from_secs(30);
 const COMMITTED: Duration = Duration::from_secs(30);
@@ -94,8 +101,9 @@ impl Writer {
             Ok(conn) => conn,
             Err(error) => return self.shared.note_trouble(Some(error.to_string())),
         };
+        let clock = self.clock.clone();
         let followed = async {
-            let head = head(&mut conn, false).await?;
+            let head = within(&*clock, LOOKED, head(&mut conn, false)).await?;
             self.follow(&mut conn, head.size).await
         };
         match followed.await {
@@ -145,15 +153,21 @@ impl Writer {
 
     /// Publishes what others committed before `size`.
     async fn follow(&mut self, conn: &mut PgConnection, size: u64) -> Result<(), Error> {
+        let clock = self.clock.clone();
         while self.shared.size() < size {
             let from = self.shared.size();
             let max = u32::try_from(size - from).unwrap_or(PAGE).min(PAGE);
-            let records = feed::stored(conn, Position(from), max).await.map_err(|e| Error::Protocol(e.to_string()))?;
-            let Some((last, _)) = records.last() else {
-                return Err(Error::Protocol(format!("there is no record at position {from}")));
+            let page = async {
+                let records = feed::stored(conn, Position(from), max).await;
+                let records = records.map_err(|e| Error::Protocol(e.to_string()))?;
+                let Some((last, _)) = records.last() else {
+                    return Err(Error::Protocol(format!("there is no record at position {from}")));
+                };
+                let to = last.0 + 1;
+                Ok((to, leaf(conn, last.0).await?, records))
             };
-            let to = last.0 + 1;
-            self.last = leaf(conn, last.0).await?;
+            let (to, last, records) = within(&*clock, READ, page).await?;
+            self.last = last;
             let newest = records.iter().fold(self.shared.high_water(), |t, (_, r)| clock::newest(t, r.time));
             let gone: Vec<_> = records.iter().flat_map(|(_, r)| redacted(r)).collect();
             let start = records.iter().filter_map(|(_, r)| pruned_before(r)).max();
@@ -224,11 +238,19 @@ impl Writer {
         if group.size == group.base {
             return Ok(group);
         }
-        let committed = tokio::select! {
-            committed = statement(conn, "COMMIT") => committed,
-            () = self.clock.sleep(COMMITTED) => Err(Error::Io(std::io::ErrorKind::TimedOut.into())),
+        let slow = async {
+            self.clock.sleep(SLOW).await;
+            self.shared
+                .note_trouble(Some("the database has not answered a commit for seconds; is its standby there?".into()));
+            std::future::pending().await
         };
-        match committed {
+        let committed = async {
+            tokio::select! {
+                committed = statement(conn, "COMMIT") => committed,
+                never = slow => never,
+            }
+        };
+        match within(&*self.clock, COMMITTED, committed).await {
             Ok(()) => Ok(group),
             // The database said no: nothing was written.
             Err(e @ Error::Database(_)) => Err(Stop::Before(fault(&e).into())),
@@ -316,7 +338,8 @@ impl Writer {
                 statement(&mut conn, "ROLLBACK").await.ok()?;
                 Some((conn, found == Some(ours)))
             };
-            match asked.await {
+            let asked = async { asked.await.ok_or(Error::PoolClosed) };
+            match within(&*self.clock, SETTLED, asked).await.ok() {
                 Some(told) => return Some(told),
                 None => self.clock.sleep(SETTLE.1).await,
             }
@@ -349,6 +372,17 @@ fn answer(units: Vec<Unit>, outcomes: Vec<Result<Position, CommitError>>) {
         let leaves = || unit.records.iter().map(|(_, encoded)| encoded.leaf).collect();
         // Who no longer waits has gone away; the unit is durable all the same.
         let _ = unit.reply.send(outcome.map(|first| Durable::assertion(first, leaves())));
+    }
+}
+
+async fn within<T>(
+    clock: &dyn Clock,
+    limit: Duration,
+    asked: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    tokio::select! {
+        answer = asked => answer,
+        () = clock.sleep(limit) => Err(Error::Io(std::io::ErrorKind::TimedOut.into())),
     }
 }
 

@@ -206,7 +206,7 @@ impl Api_ for Service {
         &self,
         request: Request<GetAuthorizedEntriesRequest>,
     ) -> Result<Response<GetAuthorizedEntriesResponse>, Status> {
-        let caller = agent_caller(&self.0, &request)?;
+        let caller = agent_caller(&self.0, &request).await?;
         let mask = request.into_inner().output_mask;
         let entries = self.authorized(&caller).iter().map(|e| mask_entry(entry_out(e), mask.as_ref())).collect();
         Ok(Response::new(GetAuthorizedEntriesResponse { entries }))
@@ -219,7 +219,7 @@ impl Api_ for Service {
         &self,
         request: Request<Streaming<SyncAuthorizedEntriesRequest>>,
     ) -> Result<Response<Self::SyncAuthorizedEntriesStream>, Status> {
-        let caller = agent_caller(&self.0, &request)?;
+        let caller = agent_caller(&self.0, &request).await?;
         let entries = self.authorized(&caller);
         let (tx, rx) = tokio::sync::mpsc::channel(4);
         tokio::spawn(sync::answer(request.into_inner(), entries, tx));
