@@ -3,6 +3,7 @@
 //! Depends on nouns and ports only, so that any adapter may be held to it from its own tests.
 
 pub mod disk;
+pub mod dns;
 pub mod fakes;
 pub mod ledger_law;
 pub mod openssh;

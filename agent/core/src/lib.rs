@@ -9,6 +9,7 @@ pub mod cache;
 pub mod journal;
 pub mod membership;
 pub mod rotation;
+pub mod servers;
 pub mod skew;
 
 pub use attest::{AttestError, Caller, CallerError, WorkloadAttestor};

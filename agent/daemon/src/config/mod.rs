@@ -7,7 +7,7 @@ mod reader;
 mod server;
 
 pub use attestors::{AttestorPorts, BuildAttestor};
-pub use server::ServerAddress;
+pub use server::{ServerAddress, ServerPlace, Servers};
 
 use proto_attest::Prover;
 use proto_types::{TrustDomain, id::excerpt, id::parse_trust_domain};
@@ -51,8 +51,7 @@ pub enum Bootstrap {
 #[derive(Clone)]
 pub struct AgentConfig {
     pub trust_domain: TrustDomain,
-    /// At least one.
-    pub servers: Vec<ServerAddress>,
+    pub servers: Servers,
     pub data_dir: PathBuf,
     pub socket: PathBuf,
     pub launch_socket: PathBuf,
@@ -124,7 +123,7 @@ fn section(root: &mut toml::Table, name: &str, problems: &mut Vec<ConfigProblem>
 /// The `[agent]` section.
 struct Core {
     trust_domain: TrustDomain,
-    servers: Vec<ServerAddress>,
+    servers: Servers,
     data_dir: PathBuf,
     socket: PathBuf,
     launch_socket: PathBuf,

@@ -6,7 +6,7 @@
 use super::{BACKOFF_CAP, attest::attest, kept::Kept};
 use crate::{
     bundle::TrustBundle,
-    config::{Bootstrap, ServerAddress},
+    config::{Bootstrap, Servers},
     disk::keeper,
     identity::Identity,
     keys::KeyRequest,
@@ -30,7 +30,7 @@ pub struct Life {
     pub prover: Arc<dyn Prover>,
     pub kept: Arc<Kept>,
     pub bootstrap: Bootstrap,
-    pub servers: Vec<ServerAddress>,
+    pub servers: Servers,
 }
 
 /// What to do next.

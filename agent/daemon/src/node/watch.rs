@@ -16,11 +16,23 @@ use proto_wire::{
     convert::entry_stated,
     errand::v1::{WatchRequest, WatchResponse},
 };
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 use tonic::Status;
 
 /// What the agent says it is.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// With several servers, how long the agent stays with one: then it chooses again, so that a server that was away gets its
+/// share back. Half of it is drawn.
+const STAYS: Duration = Duration::from_secs(1800);
+
+/// How a watch ended that did not fail.
+enum Ended {
+    /// By the server.
+    Closed,
+    /// By the agent, to choose again.
+    Moving,
+}
 
 /// Follows the server until the agent stops.
 pub async fn run(shared: Arc<Shared>, kept: Arc<Kept>) {
@@ -35,7 +47,11 @@ pub async fn run(shared: Arc<Shared>, kept: Arc<Kept>) {
         };
         shared.journal.disconnected().await;
         match ended {
-            Ok(()) => {
+            Ok(Ended::Moving) => {
+                shared.upstream.renew();
+                continue;
+            }
+            Ok(Ended::Closed) => {
                 tracing::info!("the server closed the watch");
                 shared.troubles.set(About::Server, "the server closed the connection");
             }
@@ -49,6 +65,8 @@ pub async fn run(shared: Arc<Shared>, kept: Arc<Kept>) {
                 }
             }
         }
+        // Whoever ends a watch is not asked first, when there is another.
+        shared.upstream.leave();
         if shared.is_synced() && !matches!(*shared.status.borrow(), AgentStatus::Lost { .. }) {
             shared.set_status(AgentStatus::Disconnected);
         }
@@ -61,7 +79,7 @@ pub async fn run(shared: Arc<Shared>, kept: Arc<Kept>) {
     }
 }
 
-async fn follow(shared: &Arc<Shared>, kept: &Kept, failures: &mut u32) -> Result<(), Status> {
+async fn follow(shared: &Arc<Shared>, kept: &Kept, failures: &mut u32) -> Result<Ended, Status> {
     // Tasks that were here before the call are committed before the first message was made: only of these does their
     // absence from it mean that they are over.
     let known = shared.tasks.live_ids();
@@ -71,12 +89,14 @@ async fn follow(shared: &Arc<Shared>, kept: &Kept, failures: &mut u32) -> Result
     let mut stream = shared.upstream.node().watch(request).await?.into_inner();
     let mut first = true;
     let mut doubted = std::pin::pin!(journal::follow(shared));
+    let mut stayed = std::pin::pin!(stay(shared));
     loop {
         let message = tokio::select! {
             message = stream.message() => message?,
             status = &mut doubted => return Err(status),
+            () = &mut stayed => return Ok(Ended::Moving),
         };
-        let Some(message) = message else { return Ok(()) };
+        let Some(message) = message else { return Ok(Ended::Closed) };
         if first {
             if !message.reset {
                 return Err(Status::internal("the first message of the watch does not replace what is held"));
@@ -94,6 +114,14 @@ async fn follow(shared: &Arc<Shared>, kept: &Kept, failures: &mut u32) -> Result
             shared.troubles.clear(About::Server);
             shared.set_synced();
         }
+    }
+}
+
+/// Completes when it is time to choose a server again.
+async fn stay(shared: &Shared) {
+    match shared.upstream.has_others() {
+        true => shared.ports.clock.sleep(STAYS.mul_f64(0.5 + shared.ports.jitter() / 2.0)).await,
+        false => std::future::pending().await,
     }
 }
 

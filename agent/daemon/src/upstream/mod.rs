@@ -4,13 +4,14 @@
 //! a refusal is `refusal`'s and `node`'s.
 
 mod connect;
+mod discover;
 mod refusal;
 mod verify;
 
 pub use refusal::{Refusal, refusal};
 pub use verify::CurrentBundle;
 
-use crate::{config::ServerAddress, identity::CurrentIdentity, ports::Ports};
+use crate::{config::Servers, identity::CurrentIdentity, ports::Ports};
 use arc_swap::ArcSwap;
 use connect::Connector;
 use proto_tls::{DangerAnyone, Expected, HouseTime, SvidVerifier};
@@ -35,9 +36,16 @@ use verify::BundleAnchors;
 
 /// Most bytes of one answer: a node may have 100,000 entries, stated in one message.
 const MAX_ANSWER: usize = 128 * 1024 * 1024;
-/// A connection that answers no ping for this long is dead, whatever the kernel thinks of it.
-const PING_EVERY: Duration = Duration::from_secs(10);
-const PING_ANSWERED: Duration = Duration::from_secs(10);
+/// How often a silent connection is asked whether it lives, and how long its answer may take: behind that it is dead,
+/// whatever the kernel thinks of it.
+struct Pings {
+    every: Duration,
+    answered: Duration,
+}
+/// Where there is no other server, there is no hurry.
+const ALONE: Pings = Pings { every: Duration::from_secs(10), answered: Duration::from_secs(10) };
+/// Where there is one, the agent is with it two seconds after this one fell silent.
+const SEVERAL: Pings = Pings { every: Duration::from_millis(700), answered: Duration::from_millis(500) };
 /// The longest a unary call may take.
 pub const CALL_LIMIT: Duration = Duration::from_secs(30);
 
@@ -56,7 +64,7 @@ impl Upstream {
     /// Verifies the server with `bundle` and presents `identity`; both are read at each handshake.
     pub fn new(
         td: &TrustDomain,
-        servers: &[ServerAddress],
+        servers: &Servers,
         bundle: CurrentBundle,
         identity: CurrentIdentity,
         ports: &Ports,
@@ -75,7 +83,7 @@ impl Upstream {
     }
 
     /// Believes whoever answers: to get a first bundle, and for nothing else.
-    pub fn danger_unverified(servers: &[ServerAddress], ports: &Ports) -> Result<Self, UpstreamError> {
+    pub fn danger_unverified(servers: &Servers, ports: &Ports) -> Result<Self, UpstreamError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_details(provider.clone(), Arc::new(HouseTime(ports.clock.clone())))
             .with_protocol_versions(&[&TLS13])
@@ -85,10 +93,10 @@ impl Upstream {
         Ok(Self::over(tls, servers, ports))
     }
 
-    fn over(mut tls: ClientConfig, servers: &[ServerAddress], ports: &Ports) -> Self {
+    fn over(mut tls: ClientConfig, servers: &Servers, ports: &Ports) -> Self {
         tls.resumption = Resumption::disabled();
         tls.alpn_protocols = vec![b"h2".to_vec()];
-        let connector = Connector::new(Arc::new(tls), servers.into(), ports.clone());
+        let connector = Connector::new(Arc::new(tls), servers.clone(), ports.clone());
         let channel = ArcSwap::from_pointee(open(&connector));
         Self { channel, connector }
     }
@@ -97,6 +105,17 @@ impl Upstream {
     /// on the old one end on it.
     pub fn renew(&self) {
         self.channel.store(Arc::new(open(&self.connector)));
+    }
+
+    /// Leaves the server that was reached last: the next call goes to another, when there is one.
+    pub fn leave(&self) {
+        self.connector.avoid_current();
+        self.renew();
+    }
+
+    /// Whether there may be another server to go to.
+    pub fn has_others(&self) -> bool {
+        self.connector.has_others()
     }
 
     /// Why no server is reached, when none is.
@@ -139,9 +158,10 @@ fn server_id(td: &TrustDomain) -> Result<SpiffeId, UpstreamError> {
 
 fn open(connector: &Connector) -> Channel {
     // The name in the address goes nowhere: the connector knows where the servers are and who they must be.
+    let pings = if connector.has_others() { SEVERAL } else { ALONE };
     Endpoint::from_static("http://errand-server")
-        .http2_keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_ANSWERED)
+        .http2_keep_alive_interval(pings.every)
+        .keep_alive_timeout(pings.answered)
         .keep_alive_while_idle(true)
         .buffer_size(64)
         .connect_with_connector_lazy(connector.clone())

@@ -20,8 +20,8 @@ fn problems(text: &str) -> Vec<String> {
 #[test]
 fn a_short_configuration_has_defaults_for_the_rest() {
     let config = AgentConfig::parse(GOOD).unwrap();
-    assert_eq!(config.servers.len(), 3);
-    assert_eq!(config.servers[1].to_string(), "[2001:db8::1]:8081");
+    assert_eq!(config.servers.places.len(), 3);
+    assert_eq!(config.servers.places[1].to_string(), "[2001:db8::1]:8081");
     assert_eq!(config.socket.to_str(), Some("/run/errand/agent.sock"));
     assert_eq!(config.launch_socket.to_str(), Some("/run/errand/launch.sock"));
     assert_eq!(config.data_dir.to_str(), Some("/var/lib/errand/agent"));
@@ -51,7 +51,7 @@ kind = "unix"
     );
     for expected in [
         "agent.trust_domain:",
-        "agent.server: write a string",
+        "agent.server: write a string, a table",
         "agent.server: `no-port`",
         "agent.data_dir:",
         "agent.sokcet: is not known",

@@ -20,7 +20,10 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -163,6 +166,8 @@ fn refused(reason: wire::permission_denied_details::Reason) -> Status {
 pub struct FakeServer {
     pub state: Arc<State>,
     pub addr: SocketAddr,
+    /// Handshakes that came to their end.
+    pub taken: Arc<AtomicUsize>,
     tls: TlsAcceptor,
     runtime: Option<Runtime>,
 }
@@ -190,9 +195,23 @@ impl FakeServer {
         let ca = Ca::new(clock.now());
         let tls = TlsAcceptor::from(Arc::new(tls(&ca, ca.server(id, clock.now().minus(age), age + life), clock)));
         let state = Arc::new(State { clock: clock.clone(), ca, script: Mutex::default() });
-        let mut server = Self { state, addr: ([127, 0, 0, 1], 0).into(), tls, runtime: None };
+        Self::with(state, tls)
+    }
+
+    fn with(state: Arc<State>, tls: TlsAcceptor) -> Self {
+        let (addr, taken) = (([127, 0, 0, 1], 0).into(), Arc::default());
+        let mut server = Self { state, addr, taken, tls, runtime: None };
         server.come_back();
         server
+    }
+
+    /// One more that knows what this one knows, elsewhere.
+    pub fn another(&self) -> Self {
+        Self::with(self.state.clone(), self.tls.clone())
+    }
+
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::SeqCst)
     }
 
     /// Breaks every connection and listens no more.
@@ -208,14 +227,15 @@ impl FakeServer {
         let std = std::net::TcpListener::bind(self.addr).unwrap();
         std.set_nonblocking(true).unwrap();
         self.addr = std.local_addr().unwrap();
-        let (state, tls) = (self.state.clone(), self.tls.clone());
+        let (state, tls, taken) = (self.state.clone(), self.tls.clone(), self.taken.clone());
         runtime.spawn(async move {
             let listener = TcpListener::from_std(std).unwrap();
-            let incoming = futures_util::stream::unfold((listener, tls), |(listener, tls)| async move {
+            let incoming = futures_util::stream::unfold((listener, tls, taken), |(listener, tls, taken)| async move {
                 loop {
                     let Ok((tcp, _)) = listener.accept().await else { continue };
                     if let Ok(stream) = tls.accept(tcp).await {
-                        return Some((Ok::<_, io::Error>(Conn(stream)), (listener, tls)));
+                        taken.fetch_add(1, Ordering::SeqCst);
+                        return Some((Ok::<_, io::Error>(Conn(stream)), (listener, tls, taken)));
                     }
                 }
             });

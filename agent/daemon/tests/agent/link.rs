@@ -28,7 +28,7 @@ use tonic::Code;
 const NOTICED: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Link {
+pub enum Link {
     Whole,
     /// Takes connections and bytes and hands nothing on; nobody is told.
     Silent,
@@ -37,14 +37,14 @@ enum Link {
 }
 
 /// A TCP proxy before the server.
-struct Proxy {
-    addr: SocketAddr,
+pub struct Proxy {
+    pub addr: SocketAddr,
     link: watch::Sender<Link>,
     open: Arc<AtomicUsize>,
 }
 
 impl Proxy {
-    async fn before(server: SocketAddr) -> Self {
+    pub async fn before(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (link, open) = (watch::Sender::new(Link::Whole), Arc::new(AtomicUsize::new(0)));
@@ -70,7 +70,7 @@ impl Proxy {
         Self { addr, link, open }
     }
 
-    fn is(&self, link: Link) {
+    pub fn is(&self, link: Link) {
         self.link.send_replace(link);
     }
 
@@ -94,7 +94,7 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut link: watch::
 }
 
 /// Lets time pass until the agent is ready again.
-async fn heals(world: &World, agent: &Running) {
+pub async fn heals(world: &World, agent: &Running) {
     let ready = holds_within(SOON, || {
         world.clock.advance(Duration::from_secs(1));
         std::future::ready(*agent.status().borrow() == AgentStatus::Ready)

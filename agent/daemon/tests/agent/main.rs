@@ -13,6 +13,7 @@ mod helper;
 mod journal;
 mod link;
 mod node_life;
+mod servers;
 mod services;
 mod sockets;
 mod task_life;
