@@ -172,6 +172,47 @@ impl PostgresFixture {
         self.sql("SELECT pg_reload_conf()").await;
     }
 
+    /// A standby of this server that streams from it, on a port of its own. It is asynchronous until
+    /// [`Self::waits_for_standby`].
+    pub async fn standby(&self) -> Self {
+        let dir = tempfile::Builder::new().prefix("errand-pg-").tempdir().expect("a temporary directory");
+        give_to_postgres(dir.path());
+        let password = dir.path().join("errand.password");
+        fs::copy(self.manager_password_file(), &password).expect("copy");
+        fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).expect("chmod");
+        let mut copy = as_postgres(&self.bin.join("pg_basebackup"));
+        copy.arg("-D").arg(dir.path().join("data")).arg("-h").arg(self.socket_dir());
+        copy.args(["-p", &self.port.to_string(), "-U", SUPERUSER, "-R", "-X", "stream", "-c", "fast", "--no-sync"]);
+        let output = copy.output().expect("setpriv of util-linux runs");
+        assert!(output.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&output.stderr));
+        let (bin, version, settings) = (self.bin.clone(), self.version, self.settings.clone());
+        let mut standby = Self { dir, bin, port: ports::free(), version, process: None, settings };
+        standby.resume().await;
+        self.streams().await;
+        standby
+    }
+    /// Waits until a standby streams.
+    pub async fn streams(&self) {
+        let streams = "SELECT EXISTS(SELECT 1 FROM pg_stat_replication WHERE state = 'streaming')";
+        poll::until("the standby streams", READY, async || self.ask(streams).await).await;
+    }
+    /// A commit is answered from now on when a standby has it.
+    pub async fn waits_for_standby(&self) {
+        let mut admin = self.admin().await;
+        for sql in ["ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"] {
+            sqlx::raw_sql(sql).execute(&mut admin).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+        }
+        let sync = "SELECT EXISTS(SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync')";
+        poll::until("the standby is waited for", READY, async || self.ask(sync).await).await;
+    }
+    /// Makes a standby the primary, which waits for nobody.
+    pub async fn promote(&self) {
+        let promoted: bool = self.ask("SELECT pg_promote(true, 30)").await;
+        assert!(promoted, "{}", self.log());
+        self.sql("ALTER SYSTEM RESET synchronous_standby_names").await;
+        self.sql("SELECT pg_reload_conf()").await;
+    }
+
     /// Takes the server down at once, as a crash would.
     pub fn stop(&mut self) {
         drop(self.process.take());

@@ -191,7 +191,8 @@ pub async fn open_store(config: &ServerConfig, machine: &Machine) -> Result<Arc<
     let options =
         OpenOptions::new(config.trust_domain.to_string(), config.dev, machine.entropy.clone(), machine.clock.clone())
             .accept_rollback(config.accept_rollback)
-            .accept_clock(config.accept_clock);
+            .accept_clock(config.accept_clock)
+            .remember_in(config.data_dir.join("store-seen.json"));
     Ok(match &config.store {
         StorePlace::Sqlite(path) => SqliteStore::open(path, options)?,
         StorePlace::Postgres(place) => PostgresStore::open(place.clone(), options).await?,

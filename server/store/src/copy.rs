@@ -228,7 +228,8 @@ async fn begin(conn: &mut PgConnection, source: &SqliteStore, size: u64, at: &st
             Some(_) => Ok(false),
             None => {
                 let sql = "WITH begun AS (INSERT INTO copying VALUES(1, $6))
-                           INSERT INTO meta VALUES(1, $1, $2, $3, $4, $5)";
+                           INSERT INTO meta(one, trust_domain, dev, store_id, epoch, created_at)
+                           VALUES(1, $1, $2, $3, $4, $5)";
                 sqlx::query(sql)
                     .bind(&meta.trust_domain)
                     .bind(meta.dev)

@@ -1,7 +1,7 @@
 //! What a store is opened as, whichever backend it lies in.
 
 use proto_types::{Clock, Entropy};
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 /// What a store is opened as.
 #[derive(Clone)]
@@ -10,6 +10,7 @@ pub struct OpenOptions {
     pub(crate) dev: bool,
     pub(crate) accept_rollback: bool,
     pub(crate) accept_clock: bool,
+    pub(crate) memory: Option<PathBuf>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -17,7 +18,15 @@ pub struct OpenOptions {
 impl OpenOptions {
     /// `dev`: the stamp a new store gets and an existing one must have.
     pub fn new(trust_domain: impl Into<String>, dev: bool, entropy: Arc<dyn Entropy>, clock: Arc<dyn Clock>) -> Self {
-        Self { trust_domain: trust_domain.into(), dev, accept_rollback: false, accept_clock: false, entropy, clock }
+        Self {
+            trust_domain: trust_domain.into(),
+            dev,
+            accept_rollback: false,
+            accept_clock: false,
+            memory: None,
+            entropy,
+            clock,
+        }
     }
     /// Goes on from a state that may lack commits, as a new epoch of the store.
     pub fn accept_rollback(mut self, yes: bool) -> Self {
@@ -27,6 +36,12 @@ impl OpenOptions {
     /// Takes the clock for right as it stands, however far it is from the newest record.
     pub fn accept_clock(mut self, yes: bool) -> Self {
         self.accept_clock = yes;
+        self
+    }
+    /// Remembers in this file what was seen of a shared store last, and refuses one that has gone back behind it. A store in a
+    /// file knows by itself.
+    pub fn remember_in(mut self, file: PathBuf) -> Self {
+        self.memory = Some(file);
         self
     }
 }

@@ -27,6 +27,12 @@ pub enum PostgresError {
     DevStamp { at: String, store_is_dev: bool },
     #[error("{at} holds half a copy: go on with `errand store copy`, or drop the schema `errand` there")]
     Copying { at: String },
+    #[error(
+        "{at} is not as it was when it was used last: {why}. A standby took over that lacked the newest commits, a backup was \
+         put in, or it is a copy. Look whether one of your database servers still has them; `errand store reconcile` says what \
+         is missing. To go on from this state, start once with --accept-rollback"
+    )]
+    WentBack { at: String, why: String },
     #[error("{at} is damaged: {what}. Restore a backup; nothing was changed")]
     Damaged { at: String, what: String },
     #[error("{at}: {problem}")]

@@ -2,7 +2,14 @@
 //!
 //! Decides everything that happens before the first commit. Any number of servers open one store.
 
-use super::{archive, connect::Connector, error::PostgresError, proofs, pruned, schema, tree, writer};
+use super::{
+    archive,
+    connect::Connector,
+    error::PostgresError,
+    proofs, pruned, schema,
+    seen::{Memory, Seen},
+    tree, writer,
+};
 use crate::{
     options::{OpenOptions, store_id},
     rows::int,
@@ -30,6 +37,8 @@ pub struct Opened {
     pub root_at: u64,
     /// The leaf of the newest record.
     pub last: Option<Hash>,
+    /// Where it is remembered what was seen last.
+    pub memory: Option<Memory>,
 }
 
 /// Opens the store, or makes one in a database that holds none.
@@ -73,6 +82,19 @@ pub async fn open(connector: &Connector, options: &OpenOptions) -> Result<Opened
         let sql = "UPDATE journal_head SET clock_high_water = $1";
         sqlx::query(sql).bind(meta.clock_high_water.as_millis()).execute(&mut conn).await.map_err(refused)?;
     }
+    let memory = options.memory.clone().map(Memory::at);
+    let seen = match &memory {
+        Some(memory) => memory.load().map_err(|what| PostgresError::Refused { at: at.clone(), problem: what })?,
+        None => None,
+    };
+    if let Some(why) = doubt(&mut conn, &meta, seen.as_ref()).await.map_err(refused)? {
+        if !options.accept_rollback {
+            return Err(PostgresError::WentBack { at, why });
+        }
+        // Whoever saw more than there is knows by the epoch that it is meant.
+        meta.epoch = raise_epoch(&mut conn, seen.as_ref()).await.map_err(refused)?;
+        tracing::warn!(%why, epoch = meta.epoch, "the store went back, and an operator accepted it");
+    }
     let mut moment = conn
         .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ")
         .await
@@ -85,7 +107,7 @@ pub async fn open(connector: &Connector, options: &OpenOptions) -> Result<Opened
         None => None,
     };
     let Journal { size, start, edge, root_at, .. } = state;
-    Ok(Opened { meta, size, start, edge, root_at, last })
+    Ok(Opened { meta, size, start, edge, root_at, last, memory })
 }
 
 /// Whether this store is the one that was asked for.
@@ -101,16 +123,45 @@ fn accept(at: &str, meta: Option<&StoreMeta>, options: &OpenOptions) -> Result<(
     }
 }
 
+/// Why this is not the store that was used last, as it was then. A store that nobody opened yet belongs to the system it
+/// lies in.
+async fn doubt(conn: &mut PgConnection, meta: &StoreMeta, seen: Option<&Seen>) -> Result<Option<String>, Error> {
+    let sql = "UPDATE meta SET cluster = coalesce(cluster, system_identifier)
+               FROM pg_control_system() RETURNING cluster, system_identifier";
+    let (made_in, lies_in): (i64, i64) = sqlx::query_as(sql).fetch_one(&mut *conn).await?;
+    if made_in != lies_in {
+        return Ok(Some(format!("it was used in the database system {made_in}, and lies in {lies_in}")));
+    }
+    let Some(seen) = seen else { return Ok(None) };
+    let (size, start): (i64, i64) =
+        sqlx::query_as("SELECT size, start FROM journal_head").fetch_one(&mut *conn).await?;
+    let leaf = writer::leaf(conn, seen.last()).await?;
+    let number = |n: i64| u64::try_from(n).unwrap_or(0);
+    Ok(seen.differs(meta, (number(start), number(size)), leaf))
+}
+
+/// The next epoch, higher than any that was seen, of the store where it lies now.
+async fn raise_epoch(conn: &mut PgConnection, seen: Option<&Seen>) -> Result<u64, Error> {
+    let seen = seen.map_or(0, |seen| int(seen.epoch));
+    let sql = "UPDATE meta SET epoch = greatest(epoch, $1) + 1, cluster = system_identifier
+               FROM pg_control_system() RETURNING epoch";
+    let epoch: i64 = sqlx::query_scalar(sql).bind(seen).fetch_one(conn).await?;
+    Ok(u64::try_from(epoch).unwrap_or(0))
+}
+
 /// The one row that names the store; whoever comes first makes it.
 async fn create(conn: &mut PgConnection, options: &OpenOptions) -> Result<(), Error> {
-    sqlx::query("INSERT INTO meta VALUES(1, $1, $2, $3, 1, $4) ON CONFLICT DO NOTHING")
-        .bind(&options.trust_domain)
-        .bind(options.dev)
-        .bind(store_id(&*options.entropy))
-        .bind(options.clock.now().as_millis())
-        .execute(conn)
-        .await
-        .map(drop)
+    sqlx::query(
+        "INSERT INTO meta(one, trust_domain, dev, store_id, epoch, created_at)
+                 VALUES(1, $1, $2, $3, 1, $4) ON CONFLICT DO NOTHING",
+    )
+    .bind(&options.trust_domain)
+    .bind(options.dev)
+    .bind(store_id(&*options.entropy))
+    .bind(options.clock.now().as_millis())
+    .execute(conn)
+    .await
+    .map(drop)
 }
 
 async fn meta(conn: &mut PgConnection) -> Result<Option<StoreMeta>, Error> {

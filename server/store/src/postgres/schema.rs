@@ -4,7 +4,10 @@
 
 use sqlx::{Connection as _, Error, PgConnection};
 
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/postgres/0001_first.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/postgres/0001_first.sql"),
+    include_str!("../../migrations/postgres/0002_cluster.sql"),
+];
 
 /// "ERRD": the advisory lock of whoever changes the schema.
 const LOCK: i64 = 0x4552_5244;

@@ -8,7 +8,9 @@ use super::{
     error::{PostgresError, unwritten},
     feed,
     heads::Heads,
-    notes, open, proofs, pruned, search, snapshot, tree,
+    notes, open, proofs, pruned,
+    remember::Remembered,
+    search, snapshot, tree,
     writer::{self, Writer},
 };
 use crate::{
@@ -66,6 +68,7 @@ impl PostgresStore {
             shared: shared.clone(),
             clock: options.clock.clone(),
             last: opened.last,
+            remembered: Remembered::new(opened.memory, opened.meta.clone()),
         };
         tokio::spawn(writer.run(queue, announced.clone()));
         let duties = Arc::new(Table::default());

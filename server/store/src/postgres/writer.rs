@@ -9,6 +9,7 @@ use super::{
     connect::Connector,
     error::{Fault, fault},
     feed, guard,
+    remember::Remembered,
     write::{WriteError, apply},
 };
 use crate::{
@@ -51,6 +52,7 @@ pub struct Writer {
     pub clock: Arc<dyn Clock>,
     /// The leaf of the last record that followers were told of: a database that holds another one there is not the same.
     pub last: Option<Hash>,
+    pub remembered: Remembered,
 }
 
 /// What a transaction came to, valid once it is committed.
@@ -82,7 +84,7 @@ impl Writer {
             tokio::select! {
                 biased;
                 unit = jobs.recv() => {
-                    let Some(first) = unit else { return };
+                    let Some(first) = unit else { break };
                     let mut group = vec![first];
                     while group.len() < GROUP && let Ok(next) = jobs.try_recv() {
                         group.push(next);
@@ -92,7 +94,9 @@ impl Writer {
                 () = announced.notified() => self.look().await,
                 () = self.clock.sleep(LOOK) => self.look().await,
             }
+            self.remembered.note(self.clock.now(), self.shared.size(), self.last);
         }
+        self.remembered.note_last(self.shared.size(), self.last).await;
     }
 
     /// Follows what others committed.

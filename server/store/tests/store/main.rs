@@ -6,6 +6,7 @@ mod crash;
 mod law;
 mod opening;
 mod postgres;
+mod promotion;
 mod pruning;
 mod space;
 mod tampering;
