@@ -325,3 +325,69 @@ async fn a_commit_whose_answer_is_lost_is_answered_as_it_went() {
     assert!(expected >= 16, "{expected}");
     assert_eq!(journal(&store, expected).await.len() as u64, expected);
 }
+
+/// F32: whoever migrates is killed at each of its statements.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_that_is_killed_at_any_statement_leaves_nothing_and_the_next_server_makes_it_whole() {
+    let pg = PostgresFixture::start().await;
+    pg.store_url("upgraded").await;
+    // The database itself ends the session behind the statement whose turn it is.
+    pg.sql_on(
+        "upgraded",
+        "CREATE SEQUENCE public.done;
+         CREATE FUNCTION public.die() RETURNS event_trigger SECURITY DEFINER LANGUAGE plpgsql AS $$ BEGIN
+             IF nextval('public.done') = current_setting('test.dies_behind')::bigint THEN
+                 PERFORM pg_terminate_backend(pg_backend_pid());
+             END IF;
+         END $$;
+         CREATE EVENT TRIGGER dies ON ddl_command_end EXECUTE FUNCTION public.die();",
+    )
+    .await;
+    let dies_behind = async |n: u32| {
+        let sql =
+            format!("ALTER DATABASE upgraded SET test.dies_behind = '{n}'; SELECT setval('public.done', 1, false)");
+        pg.sql_on("upgraded", &sql).await;
+    };
+    let migrate = async || try_open(&pg, "upgraded", options("example.org", false)).await;
+    let mut statements = 0;
+    loop {
+        statements += 1;
+        dies_behind(statements).await;
+        let made = migrate().await;
+        // Statements of the second migration come behind those of the first, which stays.
+        let version: Option<i64> = match pg.ask_on("upgraded", "SELECT to_regclass('errand.meta') IS NOT NULL").await {
+            true => Some(pg.ask_on("upgraded", "SELECT version FROM errand.schema_version").await),
+            false => None,
+        };
+        match made {
+            Ok(store) => {
+                store.commit(note()).await.unwrap();
+                break;
+            }
+            Err(error) => {
+                assert!(matches!(error, PostgresError::Refused { .. }), "{error}");
+                assert!(version.is_none_or(|v| v == 1), "behind statement {statements}: {version:?}");
+            }
+        }
+        if version == Some(1) {
+            // Back to nothing, so that the count goes on.
+            let whole: bool = pg.ask_on("upgraded", "SELECT count(*) = 1 FROM errand.journal_head").await;
+            assert!(whole);
+            pg.sql_on("upgraded", "DROP SCHEMA errand CASCADE").await;
+        }
+    }
+    assert!(statements > 20, "{statements}");
+
+    // A store of the version before, with what is in it; and two servers of the new one at once.
+    dies_behind(1).await;
+    pg.sql_on("upgraded", "ALTER EVENT TRIGGER dies DISABLE; ALTER TABLE errand.meta DROP COLUMN cluster;").await;
+    pg.sql_on("upgraded", "UPDATE errand.schema_version SET version = 1; ALTER EVENT TRIGGER dies ENABLE").await;
+    pg.sql_on("upgraded", "SELECT setval('public.done', 1, false)").await;
+    assert!(migrate().await.is_err());
+    assert_eq!(pg.ask_on::<i64>("upgraded", "SELECT version FROM errand.schema_version").await, 1);
+    dies_behind(0).await;
+    let (one, other) = tokio::join!(migrate(), migrate());
+    let (one, other) = (one.unwrap(), other.unwrap());
+    assert_eq!(journal(&other, 1).await.len(), 1, "what was there is there");
+    one.commit(note()).await.unwrap();
+}
