@@ -16,11 +16,14 @@ use proto_wire::{
         EndTaskRequest, NewTaskJwtsvidRequest, NewTaskX509svidRequest, StartTaskRequest, node_client::NodeClient,
     },
     spire::api::{
-        server::agent::v1::{
-            AgentX509svidParams, AttestAgentRequest, agent_client::AgentClient, attest_agent_request as ask,
-            attest_agent_response as answer,
+        server::{
+            agent::v1::{
+                AgentX509svidParams, AttestAgentRequest, CreateJoinTokenRequest, agent_client::AgentClient,
+                attest_agent_request as ask, attest_agent_response as answer,
+            },
+            entry::v1::{BatchCreateEntryRequest, BatchUpdateEntryRequest, entry_client::EntryClient},
         },
-        types::AttestationData,
+        types::{self as wire, AttestationData, Spiffeid},
     },
 };
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
@@ -280,6 +283,52 @@ async fn converse(
         return Ok(body);
     }
     Err(CallError::Refused { status: status.as_u16(), body: String::from_utf8_lossy(&body).into_owned() })
+}
+
+/// What an operator does over gRPC, on the admin socket.
+fn operator(socket: &Path) -> Channel {
+    let socket = socket.to_path_buf();
+    let connector = tower::service_fn(move |_| {
+        let socket = socket.clone();
+        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+    });
+    Endpoint::from_static("http://errand-server").connect_with_connector_lazy(connector)
+}
+
+/// A join token that is good once.
+pub async fn join_token(socket: &Path) -> Result<String, CallError> {
+    let request = CreateJoinTokenRequest { ttl: 600, ..CreateJoinTokenRequest::default() };
+    Ok(AgentClient::new(operator(socket)).create_join_token(request).await?.into_inner().value)
+}
+
+/// Gives the entry of the one workload's neighbour another lifetime of its SVIDs; makes it when it is not there. The revision
+/// it came to.
+pub async fn edit(socket: &Path, ttl: i32) -> Result<i64, CallError> {
+    let id = |path: &str| Some(Spiffeid { trust_domain: "example.org".into(), path: path.into() });
+    let entry = wire::Entry {
+        id: "edited".into(),
+        spiffe_id: id("/edited"),
+        parent_id: id("/nobody"),
+        selectors: vec![wire::Selector { r#type: "unix".into(), value: "uid:1".into() }],
+        x509_svid_ttl: ttl,
+        ..wire::Entry::default()
+    };
+    let mut client = EntryClient::new(operator(socket));
+    let mask = wire::EntryMask { x509_svid_ttl: true, ..wire::EntryMask::default() };
+    let update = BatchUpdateEntryRequest { entries: vec![entry.clone()], input_mask: Some(mask), output_mask: None };
+    let updated = client.batch_update_entry(update).await?.into_inner().results.swap_remove(0);
+    let (status, kept) = match updated.status.as_ref().map(|s| s.code) {
+        Some(5) => {
+            let create = BatchCreateEntryRequest { entries: vec![entry], output_mask: None };
+            let created = client.batch_create_entry(create).await?.into_inner().results.swap_remove(0);
+            (created.status, created.entry)
+        }
+        _ => (updated.status, updated.entry),
+    };
+    match (status.unwrap_or_default(), kept) {
+        (status, Some(kept)) if status.code == 0 => Ok(kept.revision_number),
+        (status, _) => Err(tonic::Status::new(status.code.into(), status.message).into()),
+    }
 }
 
 /// `GET` over TLS, without a certificate.

@@ -32,9 +32,9 @@ pub struct Sources {
     /// The journal, as `errand journal export` writes it
     #[arg(long, value_name = "FILE")]
     pub journal: PathBuf,
-    /// The server's store
-    #[arg(long, value_name = "FILE")]
-    pub store: PathBuf,
+    /// The server's store: its file, or the URL of its database with a role that may read it
+    #[arg(long, value_name = "FILE|URL")]
+    pub store: String,
     /// A role of the target that sees all roles and sessions
     #[arg(long, value_name = "URL")]
     pub target_url: String,
@@ -57,11 +57,47 @@ pub struct Evidence {
 impl Evidence {
     /// The target first: what is made after the look at it has its lease row by then.
     pub async fn read(sources: &Sources) -> Result<Self, Unreadable> {
-        let store = Store::open(&sources.store)?;
-        let (roles, sessions) = inventory(&sources.target_url, &CredentialName::prefix(&store.id()?)).await?;
+        let id = match sources.is_database() {
+            true => Database::open(&sources.store).await?.id().await?,
+            false => Store::open(Path::new(&sources.store))?.id()?,
+        };
+        let (roles, sessions) = inventory(&sources.target_url, &CredentialName::prefix(&id)).await?;
         let (records, tampered) = journal(&sources.journal)?;
         let seen = seen::read(&sources.seen).map_err(|e| unreadable(sources.seen.display())(e.to_string()))?;
-        Ok(Self { seen, records, tampered, leases: store.leases()?, roles, sessions })
+        Ok(Self { seen, records, tampered, leases: sources.leases().await?, roles, sessions })
+    }
+}
+
+impl Sources {
+    fn is_database(&self) -> bool {
+        self.store.starts_with("postgres://")
+    }
+    /// The leases as they lie in the store.
+    pub async fn leases(&self) -> Result<Vec<Lease>, Unreadable> {
+        match self.is_database() {
+            true => Database::open(&self.store).await?.leases().await,
+            false => Store::open(Path::new(&self.store))?.leases(),
+        }
+    }
+}
+
+/// The store's database, read by a connection of one's own.
+pub struct Database(PgConnection);
+
+impl Database {
+    /// The URL may hold a password: it is in no message.
+    pub async fn open(url: &str) -> Result<Self, Unreadable> {
+        let conn = PgConnection::connect(url).await;
+        conn.map(Self).map_err(|e| unreadable("the store's database")(e.to_string()))
+    }
+    pub async fn id(&mut self) -> Result<String, Unreadable> {
+        let id = sqlx::query_scalar("SELECT store_id FROM errand.meta").fetch_one(&mut self.0).await;
+        id.map_err(|e| unreadable("the store's id")(e.to_string()))
+    }
+    pub async fn leases(&mut self) -> Result<Vec<Lease>, Unreadable> {
+        let rows = sqlx::query_scalar::<_, String>("SELECT body FROM errand.lease ORDER BY id").fetch_all(&mut self.0);
+        let rows = rows.await.map_err(|e| unreadable("the store's leases")(e.to_string()))?;
+        rows.iter().map(|body| serde_json::from_str(body).map_err(|e| unreadable("a lease")(e.to_string()))).collect()
     }
 }
 

@@ -43,10 +43,26 @@ pub struct Hello {
 pub struct World {
     dir: TempDir,
     target_url: String,
+    /// The URL of the database in which the store lies, when it does.
+    database: Option<String>,
     pub seen: SeenLog,
 }
 
 impl World {
+    /// One server of several, with its store in the database `house` of this PostgreSQL, and the keys of `another`.
+    pub async fn sharing(pg: &PostgresFixture, another: Option<&Self>) -> Self {
+        let mut world = Self::new(pg);
+        let (url, password) = (pg.store_url("house").await, pg.manager_password_file());
+        let store = format!("[store]\nurl = {url:?}\npassword_file = {:?}\n", password.display().to_string());
+        let text = fs::read_to_string(world.config_file()).expect("it was written");
+        fs::write(world.config_file(), format!("{store}{text}")).expect("write");
+        if let Some(another) = another {
+            fs::copy(another.dir().join("kek"), world.dir().join("kek")).expect("the other has run");
+        }
+        world.database = Some(pg.superuser_url("house"));
+        world
+    }
+
     /// A new one, with `orders-db` and `stock-db` in this PostgreSQL.
     pub fn new(pg: &PostgresFixture) -> Self {
         let dir = tempfile::Builder::new().prefix("errand-crash-").tempdir().expect("a temporary directory");
@@ -69,7 +85,7 @@ impl World {
         fs::write(dir.path().join("crash.cedar"), policy).expect("write");
         fs::write(dir.path().join("server.toml"), text).expect("write");
         let seen = SeenLog::open(&dir.path().join("seen.jsonl")).expect("the log opens");
-        Self { target_url: pg.superuser_url(pg.database()), dir, seen }
+        Self { target_url: pg.superuser_url(pg.database()), dir, database: None, seen }
     }
 
     pub fn config_file(&self) -> PathBuf {
@@ -96,7 +112,8 @@ impl World {
     pub fn sources(&self) -> Sources {
         let at = |name: &str| self.dir.path().join(name);
         let target_url = self.target_url.clone();
-        Sources { seen: at("seen.jsonl"), journal: at("export.jsonl"), store: self.store(), target_url }
+        let store = self.database.clone().unwrap_or_else(|| self.store().display().to_string());
+        Sources { seen: at("seen.jsonl"), journal: at("export.jsonl"), store, target_url }
     }
     /// Leaves everything where it is, for a look at what went wrong.
     pub fn keep(self) -> PathBuf {

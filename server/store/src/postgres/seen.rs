@@ -7,8 +7,9 @@
 use serde::{Deserialize, Serialize};
 use server_core::{journal::Hash, ports::StoreMeta};
 use std::{
-    fs::{self, File},
+    fs::{self, DirBuilder, File},
     io::{self, Write as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -94,11 +95,13 @@ impl Memory {
 
     /// Replaces what is remembered, in one step.
     pub fn keep(&self, seen: &Seen) -> io::Result<()> {
+        let folder = self.0.parent().unwrap_or(Path::new("."));
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let new = self.0.with_extension("new");
         let mut file = File::create(&new)?;
         file.write_all(serde_json::to_string(seen).map_err(io::Error::other)?.as_bytes())?;
         file.sync_all()?;
         fs::rename(&new, &self.0)?;
-        File::open(self.0.parent().unwrap_or(Path::new(".")))?.sync_all()
+        File::open(folder)?.sync_all()
     }
 }

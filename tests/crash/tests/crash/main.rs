@@ -21,3 +21,4 @@ mod scan;
 mod signed;
 mod steps;
 mod stop;
+mod two;

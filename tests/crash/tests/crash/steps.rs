@@ -5,7 +5,7 @@ use testkit::poll;
 use tests_crash::{
     check::{Violations, check},
     client,
-    evidence::{Evidence, Store},
+    evidence::Evidence,
     world::World,
 };
 
@@ -15,7 +15,7 @@ pub const REST: Duration = Duration::from_secs(20);
 /// Waits until every lease in the store is as `wanted`.
 pub async fn all_leases(world: &World, wanted: impl Fn(&proto_types::Lease) -> bool) -> bool {
     poll::holds_within(REST, async || {
-        let leases = Store::open(&world.store()).and_then(|s| s.leases());
+        let leases = world.sources().leases().await;
         leases.is_ok_and(|all| all.iter().all(&wanted))
     })
     .await
