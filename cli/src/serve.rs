@@ -7,7 +7,10 @@ use crate::{
 };
 use agent_daemon::{Agent, AgentConfig, Ports};
 use proto_types::{OsEntropy, SystemClock};
-use server_daemon::{Machine, Running, Server, ServerConfig};
+use server_daemon::{
+    Machine, Running, Server, ServerConfig,
+    store::{Comparison, compare},
+};
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -70,6 +73,10 @@ pub struct RunServerArgs {
     /// Go on from a store that may lack what was committed last (a copy, a restored backup)
     #[arg(long)]
     pub accept_rollback: bool,
+    /// End again what this file's lost records had ended, before anybody is answered: an export of the journal, or what a
+    /// file sink wrote. `errand store reconcile` says what that is
+    #[arg(long, value_name = "FILE", requires = "accept_rollback")]
+    pub replay: Option<PathBuf>,
     /// Take the clock for right, though the newest record is from a later day, or from more than a month ago
     #[arg(long)]
     pub accept_clock: bool,
@@ -91,15 +98,26 @@ pub fn server(command: ServerCommand, _output: Output) -> Result<i32> {
             Ok(crate::DONE)
         }
         ServerVerb::Run(args) => {
-            let RunServerArgs { config: path, accept_rollback, accept_clock } = args;
+            let RunServerArgs { config: path, accept_rollback, accept_clock, replay } = args;
             let config = ServerConfig { accept_rollback, accept_clock, ..load_server(&path)? };
-            runtime()?.block_on(run_server(path, config))
+            runtime()?.block_on(async {
+                let replay = match replay {
+                    Some(file) => compared(&config, &file).await?.lost.endings,
+                    None => Vec::new(),
+                };
+                run_server(path, ServerConfig { replay, ..config }).await
+            })
         }
         ServerVerb::Healthcheck(args) => {
             let config = load_server(&args.config)?;
             healthcheck(config.listen.metrics)
         }
     }
+}
+
+/// A store at rest, held against what its journal once was.
+pub(crate) async fn compared(config: &ServerConfig, file: &Path) -> Result<Comparison> {
+    compare(&config.store, file, Arc::new(SystemClock)).await.map_err(CliError::failed)
 }
 
 /// What is told of a store that failed under a running server.

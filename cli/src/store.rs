@@ -6,11 +6,11 @@
 use crate::{
     error::{CliError, Result},
     output::{Output, style::Style},
-    serve::{load_server, runtime, start_failed},
+    serve::{compared, load_server, runtime, start_failed},
 };
 use proto_types::{OsEntropy, SystemClock};
 use serde_json::json;
-use server_core::journal::Verdict;
+use server_core::journal::{Ending, Verdict};
 use server_daemon::{
     Machine, ServerConfig, StorePlace, open_store,
     store::{Backup, Copied, CopyError, Files, PostgresConfig, Progress, backup, copy, restore, verify},
@@ -59,6 +59,16 @@ pub enum StoreVerb {
         errand server run --config /etc/errand/server.toml --accept-rollback"
     )]
     Restore(RestoreArgs),
+    /// Say what a store that went back has lost, by an export of its journal or the file of a sink; exit 1 when it has
+    ///
+    /// A standby that took over without the newest commits, or a backup that was put in, lacks records that were acknowledged.
+    /// This names them, and what they had ended or stopped: entries, nodes, tasks, tokens, holds. Nothing is changed;
+    /// `errand server run --accept-rollback --replay FILE` ends it again.
+    #[command(
+        after_help = "EXAMPLES\n  errand store reconcile --config /etc/errand/server.toml --from /var/log/errand/journal.jsonl\n  \
+        errand server run --config /etc/errand/server.toml --accept-rollback --replay /var/log/errand/journal.jsonl"
+    )]
+    Reconcile(ReconcileArgs),
     /// Copy an embedded store into a PostgreSQL database: the same keys, nodes and journal there
     ///
     /// Stop the server first. A copy that was broken off goes on where it was. At the end every record is rehashed in the
@@ -90,6 +100,15 @@ pub struct RestoreArgs {
     #[command(flatten)]
     place: PlaceArgs,
     /// The backup
+    #[arg(long, value_name = "FILE")]
+    from: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ReconcileArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// What the journal once was: `errand journal export`, or what a file sink wrote
     #[arg(long, value_name = "FILE")]
     from: PathBuf,
 }
@@ -130,6 +149,7 @@ pub fn store(command: StoreCommand, out: Output) -> Result<i32> {
             out.note("start the server once with --accept-rollback: what came after the backup is not in it");
             told(&path, records, root, "back in", out)
         }
+        StoreVerb::Reconcile(args) => runtime()?.block_on(reconcile(&args, out)),
         StoreVerb::Copy(args) => runtime()?.block_on(copied(args, out)),
     }
 }
@@ -173,6 +193,67 @@ async fn check(config: ServerConfig, out: Output) -> Result<i32> {
 
 fn bad(why: String) -> CliError {
     CliError::failed(why).at("the journal").hint("restore a backup, and keep this store for whoever looks into it")
+}
+
+async fn reconcile(args: &ReconcileArgs, out: Output) -> Result<i32> {
+    let found = compared(&load_server(&args.place.config)?, &args.from).await?;
+    let lost: u64 = found.lost.kinds.values().sum();
+    let ended: Vec<_> = found.lost.endings.iter().map(named).collect();
+    let handed: Vec<_> = found.lost.handed.values().map(|lease| {
+        json!({ "lease_id": lease.id, "target": lease.role.target(), "name": lease.name.as_str(), "expires_at": lease.expires_at })
+    }).collect();
+    let document = json!({
+        "store_id": found.store_id, "epoch": found.epoch, "records": found.size, "in_common": found.same, "lost": lost,
+        "first": found.lost.first, "last": found.lost.last, "forked_at": found.forked_at, "kinds": found.lost.kinds,
+        "ended": ended.iter().map(|(what, id)| json!({ "what": what, "id": id })).collect::<Vec<_>>(), "handed": handed,
+        "signed_until": found.lost.signed_until, "lines_cut_short": found.cut, "vouched_for": found.whole,
+    });
+    let mut said = format!("the store has {} records, {} of them in {}", found.size, found.same, args.from.display());
+    if let (Some(first), Some(last)) = (found.lost.first, found.lost.last) {
+        let kinds: Vec<_> = found.lost.kinds.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
+        said += &format!("\n{lost} are lost, positions {} to {}: {}", first.0, last.0, kinds.join(", "));
+        if let Some(at) = found.forked_at {
+            said += &format!("\nthe store has gone on by another way since position {}", at.0);
+        }
+        if !ended.is_empty() {
+            said += "\nthey had ended or stopped, and it stands again until they are replayed:";
+            ended.iter().for_each(|(what, id)| said += &format!("\n  {what} {id}"));
+        }
+        if !found.lost.handed.is_empty() {
+            said += "\ncredentials that left the house and have no lease here; a scan of the target ends them:";
+            for lease in found.lost.handed.values() {
+                let until = lease.expires_at;
+                said += &format!("\n  {} {}, until {until}", lease.role.target(), lease.name.as_str());
+            }
+        }
+        if let Some(until) = found.lost.signed_until {
+            said += &format!("\nwho verifies offline believes what they signed until {until} at the latest");
+        }
+        if !found.whole {
+            said += "\nno root vouches for this file as a whole: it is what a sink wrote";
+        }
+        said += &format!(
+            "\nnext: errand server run --config {} --accept-rollback --replay {}",
+            args.place.config.display(),
+            args.from.display()
+        );
+    } else {
+        said += "\nnothing in it is lost";
+    }
+    out.done(&document, said)?;
+    Ok(i32::from(lost > 0))
+}
+
+/// What was ended, for people.
+fn named(ending: &Ending) -> (&'static str, String) {
+    match ending {
+        Ending::Entry(id) => ("entry", id.to_string()),
+        Ending::NodeEvicted(id) => ("evicted node", id.to_string()),
+        Ending::NodeBanned(id) => ("banned node", id.to_string()),
+        Ending::Task(id) => ("task", id.to_string()),
+        Ending::Held(hold) => ("hold", hold.id.to_string()),
+        Ending::Token(record, _) => ("token", record.credential.as_ref().map(|c| c.id.clone()).unwrap_or_default()),
+    }
 }
 
 async fn copied(args: CopyArgs, out: Output) -> Result<i32> {

@@ -72,6 +72,7 @@ impl Layout {
             data_dir: server,
             dev: true,
             accept_rollback: false,
+            replay: Vec::new(),
             // A machine that is used now and then is off for months; what is issued here is trusted nowhere else.
             accept_clock: true,
             listen: Listen {

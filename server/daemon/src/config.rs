@@ -13,8 +13,9 @@ use proto_types::{
 };
 use serde::Deserialize;
 use server_authority::AuthorityConfig;
+use server_core::journal::Ending;
 use server_sinks::SinkConfig;
-use server_store::{Files, PostgresConfig};
+use server_store::{Files, PostgresConfig, StorePlace};
 use std::{
     collections::HashMap,
     fmt,
@@ -62,27 +63,6 @@ pub struct Listen {
     pub metrics: SocketAddr,
 }
 
-/// Where the ledger lies.
-#[derive(Clone, Debug)]
-pub enum StorePlace {
-    /// A file of this server's own.
-    Sqlite(PathBuf),
-    /// A database that other servers may share.
-    Postgres(PostgresConfig),
-}
-
-impl StorePlace {
-    pub fn is_shared(&self) -> bool {
-        matches!(self, Self::Postgres(_))
-    }
-    fn file(&self) -> Option<&PathBuf> {
-        match self {
-            Self::Sqlite(path) => Some(path),
-            Self::Postgres(_) => None,
-        }
-    }
-}
-
 /// A whole configuration, checked.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -93,6 +73,8 @@ pub struct ServerConfig {
     pub dev: bool,
     /// Go on from a store that may lack commits, as a new epoch of it. Said on the command line only: it is one decision.
     pub accept_rollback: bool,
+    /// What records that the store has lost had ended: ended again before anybody is answered.
+    pub replay: Vec<Ending>,
     /// Take the clock for right as it stands. Said on the command line only, like the above.
     pub accept_clock: bool,
     pub listen: Listen,
@@ -291,6 +273,7 @@ impl ServerConfig {
                 store,
                 dev: false,
                 accept_rollback: false,
+                replay: Vec::new(),
                 accept_clock: false,
                 listen,
                 issuer: file.http.issuer,

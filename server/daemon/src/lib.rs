@@ -11,7 +11,8 @@ mod rotator;
 mod socket;
 mod start;
 
-pub use config::{ConfigProblem, Listen, ServerConfig, StorePlace};
+pub use config::{ConfigProblem, Listen, ServerConfig};
+pub use server_store::StorePlace;
 pub use start::{Addresses, Decorators, Machine, Running, Server, StartError, open_store};
 
 /// What is done to a store without a server: the command line reaches it through the composition, as everything else.

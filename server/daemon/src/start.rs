@@ -4,7 +4,7 @@
 
 use crate::{
     admin::Operators,
-    config::{ConfigProblem, ServerConfig, StorePlace},
+    config::{ConfigProblem, ServerConfig},
     reload::declare,
     rotator::{KEYS, RotateError, Rotator},
     socket,
@@ -29,7 +29,7 @@ use server_core::{
 };
 use server_policy::CedarCompiler;
 use server_service::{Ports, Service, ServiceError, Settings};
-use server_store::{OpenError, OpenOptions, PostgresError, PostgresStore, SqliteStore, Store};
+use server_store::{OpenError, OpenOptions, PostgresError, PostgresStore, SqliteStore, Store, StorePlace};
 use server_targets::Registry;
 use std::{
     net::SocketAddr,
@@ -178,6 +178,10 @@ impl Server {
         running.forward(&config).await?;
         running.let_go(config.keep);
         declare(&config, &service).await?;
+        if !config.replay.is_empty() {
+            let ended = service.replay(&config.replay, None).await?;
+            tracing::warn!(ended, of = config.replay.len(), "what lost records had ended was ended again");
+        }
         running.serve(bound, &api, &config, identity, keyring, provider)?;
         let started = Record::new(machine.clock.now(), "server.started")
             .detail(serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "dev": config.dev }));

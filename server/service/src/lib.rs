@@ -21,6 +21,7 @@ mod prune;
 mod reconcile;
 mod redact;
 mod register;
+mod replay;
 mod revoked;
 mod settings;
 mod sinks;

@@ -4,6 +4,7 @@
 //! a record says or how it is hashed (`server-core::journal`), nor what may be committed (`server-service`).
 
 mod backup;
+mod compare;
 mod copy;
 mod options;
 mod port;
@@ -15,8 +16,9 @@ mod tree;
 mod unit;
 
 pub use backup::{Backup, BackupError, backup, restore};
+pub use compare::{CompareError, Comparison, compare};
 pub use copy::{Copied, CopyError, Progress, copy};
-pub use options::OpenOptions;
+pub use options::{OpenOptions, StorePlace};
 pub use port::{Store, verify};
 pub use postgres::{Files, PostgresConfig, PostgresError, PostgresStore};
 pub use sqlite::{OpenError, SqliteStore};

@@ -1,7 +1,29 @@
 //! What a store is opened as, whichever backend it lies in.
 
+use crate::PostgresConfig;
 use proto_types::{Clock, Entropy};
 use std::{path::PathBuf, sync::Arc};
+
+/// Where a ledger lies.
+#[derive(Clone, Debug)]
+pub enum StorePlace {
+    /// A file of this server's own.
+    Sqlite(PathBuf),
+    /// A database that other servers may share.
+    Postgres(PostgresConfig),
+}
+
+impl StorePlace {
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Postgres(_))
+    }
+    pub fn file(&self) -> Option<&PathBuf> {
+        match self {
+            Self::Sqlite(path) => Some(path),
+            Self::Postgres(_) => None,
+        }
+    }
+}
 
 /// What a store is opened as.
 #[derive(Clone)]

@@ -8,6 +8,7 @@ mod export;
 mod formats;
 mod keys;
 mod kinds;
+mod lost;
 mod prune;
 mod redact;
 mod threads;
@@ -21,6 +22,7 @@ pub use export::{
 pub use formats::{Format, Seen, plain};
 pub use keys::{admits, asked_keys, credential_keys, keys};
 pub use kinds::{KINDS, is_kind, kinds_page};
+pub use lost::{Ending, Lost};
 pub use proto_tlog::{
     Checkpoint, Edge, Frontier, Hash, KeyKind, NoteError, SignedNote, TILE_WIDTH, Tile, TileId, Tiled, Verified,
     VerifierKey, empty_root, leaf_hash, node_hash, prove_consistency, prove_inclusion, verify_consistency,

@@ -15,6 +15,7 @@ mod pruning;
 mod redactions;
 mod reloads;
 mod replicas;
+mod restores;
 mod sinks;
 mod wire;
 mod world;

@@ -19,6 +19,7 @@ use rustls::{
     ClientConfig,
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName},
 };
+use server_core::journal::Ending;
 use server_daemon::{Decorators, Machine, Running, Server, ServerConfig};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tempfile::TempDir;
@@ -122,6 +123,18 @@ impl World {
         Self::in_dir(self.dir, nix::unistd::geteuid().as_raw(), more, self.clock).await
     }
 
+    /// Starts on a store that went back, which is accepted; what lost records had ended is ended again.
+    pub async fn gone_back(dir: TempDir, more: &str, clock: FakeClock, replay: Vec<Ending>) -> Self {
+        let config = Self::config(&dir, nix::unistd::geteuid().as_raw(), more);
+        Self::run(dir, ServerConfig { accept_rollback: true, replay, ..config }, clock).await
+    }
+
+    /// Stops in good order; what is left is its directory.
+    pub async fn leave(self) -> TempDir {
+        self.server.stop().await;
+        self.dir
+    }
+
     /// A server on a store that others share, with the keys and by the clock of `another`.
     pub async fn sharing(store: &str, more: &str, another: Option<&World>) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -138,6 +151,11 @@ impl World {
     }
 
     async fn in_dir(dir: TempDir, uid: u32, more: &str, clock: FakeClock) -> Self {
+        let config = Self::config(&dir, uid, more);
+        Self::run(dir, config, clock).await
+    }
+
+    fn config(dir: &TempDir, uid: u32, more: &str) -> ServerConfig {
         let at = dir.path().display();
         let more = more.replace("DIR", &at.to_string());
         let any = "listen = \"127.0.0.1:0\"";
@@ -148,7 +166,10 @@ impl World {
              [http.mtls]\n{any}\n[http.public]\n{any}\n[telemetry]\nmetrics_listen = \"127.0.0.1:0\"\n{more}"
         );
         std::fs::write(dir.path().join("server.toml"), &text).unwrap();
-        let config = ServerConfig::parse(&text).unwrap_or_else(|problems| panic!("{problems:?}"));
+        ServerConfig::parse(&text).unwrap_or_else(|problems| panic!("{problems:?}"))
+    }
+
+    async fn run(dir: TempDir, config: ServerConfig, clock: FakeClock) -> Self {
         let machine = Machine { clock: Arc::new(clock.clone()), entropy: Arc::new(OsEntropy) };
         let server = Server::start_with(config, machine, Decorators::default()).await.unwrap();
         Self { dir, clock, server }

@@ -24,8 +24,10 @@ mod write;
 mod writer;
 
 pub(crate) use connect::Connector;
+pub(crate) use open::standing;
 pub(crate) use sqlx::PgConnection;
 
 pub use config::{Files, PostgresConfig};
 pub use error::PostgresError;
 pub use store::PostgresStore;
+pub(crate) use writer::kept;

@@ -140,12 +140,23 @@ async fn doubt(conn: &mut PgConnection, meta: &StoreMeta, seen: Option<&Seen>) -
     Ok(seen.differs(meta, (number(start), number(size)), leaf))
 }
 
+/// Which store it is, its epoch, and how many records it has.
+pub async fn standing(conn: &mut PgConnection) -> Result<(String, u64, u64), Error> {
+    let sql = "SELECT store_id, epoch, size FROM meta, journal_head";
+    let (id, epoch, size): (String, i64, i64) = sqlx::query_as(sql).fetch_one(conn).await?;
+    Ok((id, u64::try_from(epoch).unwrap_or(0), u64::try_from(size).unwrap_or(0)))
+}
+
 /// The next epoch, higher than any that was seen, of the store where it lies now.
 async fn raise_epoch(conn: &mut PgConnection, seen: Option<&Seen>) -> Result<u64, Error> {
     let seen = seen.map_or(0, |seen| int(seen.epoch));
     let sql = "UPDATE meta SET epoch = greatest(epoch, $1) + 1, cluster = system_identifier
                FROM pg_control_system() RETURNING epoch";
-    let epoch: i64 = sqlx::query_scalar(sql).bind(seen).fetch_one(conn).await?;
+    let mut step = conn.begin().await?;
+    let epoch: i64 = sqlx::query_scalar(sql).bind(seen).fetch_one(&mut *step).await?;
+    // Which of them were used is not known any more: each is good once, so none is.
+    sqlx::query("DELETE FROM join_token").execute(&mut *step).await?;
+    step.commit().await?;
     Ok(u64::try_from(epoch).unwrap_or(0))
 }
 

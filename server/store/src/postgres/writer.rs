@@ -13,6 +13,7 @@ use super::{
     write::{WriteError, apply},
 };
 use crate::{
+    compare::Kept,
     rows::int,
     shared::{PAGE, Shared},
     unit::{GROUP, Put, Unit, answer_all, issues},
@@ -465,6 +466,16 @@ pub async fn leaf(conn: &mut PgConnection, position: u64) -> Result<Option<Hash>
     let sql = "SELECT leaf FROM journal WHERE position = $1";
     let found: Option<Vec<u8>> = sqlx::query_scalar(sql).bind(int(position)).fetch_optional(conn).await?;
     Ok(found.and_then(|bytes| bytes.try_into().ok()))
+}
+
+/// The records from `from` to `to`, exclusive, that are there.
+pub async fn kept(conn: &mut PgConnection, from: u64, to: u64) -> Result<Vec<(u64, Kept)>, Error> {
+    let sql = "SELECT position, leaf, body FROM journal WHERE position >= $1 AND position < $2";
+    let rows: Vec<(i64, Vec<u8>, Vec<u8>)> = sqlx::query_as(sql).bind(int(from)).bind(int(to)).fetch_all(conn).await?;
+    let known = rows
+        .into_iter()
+        .filter_map(|(at, leaf, body)| Some((u64::try_from(at).ok()?, Kept { leaf: leaf.try_into().ok()?, body })));
+    Ok(known.collect())
 }
 
 /// Tells of commits of others as soon as they are announced. Without it they are seen with the next look.

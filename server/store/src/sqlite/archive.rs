@@ -1,6 +1,7 @@
 //! What is over and no longer in memory: tasks, leases, stored rows, roots. Lists page by the last id seen.
 
 use super::{error::unreadable, pruned, rows::private, search::Query};
+use crate::compare::Kept;
 use crate::{
     rows::{int, noun},
     shared::PAGE,
@@ -9,6 +10,15 @@ use proto_types::{CredentialName, JoinToken, Lease, LeaseId, Position, Task, Tas
 use rusqlite::{Connection, OptionalExtension, ToSql, params, params_from_iter};
 use serde::de::DeserializeOwned;
 use server_core::ports::{Filter, ReadError, StoredRecord, TreeRoot};
+
+/// The records from `from` to `to`, exclusive, that are there.
+pub fn kept(conn: &Connection, from: u64, to: u64) -> rusqlite::Result<Vec<(u64, Kept)>> {
+    let mut statement =
+        conn.prepare_cached("SELECT position, leaf, body FROM journal WHERE position >= ?1 AND position < ?2")?;
+    let rows = statement
+        .query_map((int(from), int(to)), |row| Ok((row.get(0)?, Kept { leaf: row.get(1)?, body: row.get(2)? })))?;
+    rows.collect()
+}
 
 pub fn stored(conn: &Connection, from: Position, max: u32) -> Result<Vec<StoredRecord>, ReadError> {
     let read = || {

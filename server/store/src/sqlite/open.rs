@@ -75,11 +75,16 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Opened, OpenError> {
     logs_ahead(path)?;
     let mut meta = meta(path, &conn, options)?;
     check::pages(path, &conn)?;
-    meta.epoch += u64::from(lost_log(path, &conn, log, options)?);
+    let went_back = lost_log(path, &conn, log, options)?;
+    meta.epoch += u64::from(went_back);
     let state = check::journal(path, &conn, schema)?;
     // Here it is accepted; nothing was changed before.
     schema::migrate(&conn, schema).map_err(sql(path))?;
     tiles(&conn, &state).map_err(sql(path))?;
+    if went_back {
+        // Which of them were used is not known any more: each is good once, so none is.
+        conn.execute("DELETE FROM join_token", []).map_err(sql(path))?;
+    }
     conn.execute("UPDATE meta SET in_use = 1, epoch = ?1", [meta.epoch]).map_err(sql(path))?;
     if options.accept_clock {
         meta.clock_high_water = options.clock.now();
