@@ -7,7 +7,7 @@ use crate::{
     limits::{self, Crypto},
     load, machine,
     report::{Report, Row, Target, Unit},
-    rows::{changes, disturbed, entry, errands, exchange, leases, ledger, rated, ssh, streams, svid, verify},
+    rows::{changes, disturbed, entry, errands, exchange, leases, ledger, rated, replicas, ssh, streams, svid, verify},
     stopwatch::Span,
 };
 use anyhow::Result;
@@ -43,6 +43,8 @@ pub enum Group {
     Leases,
     /// 1,000 workload streams on one agent
     Streams,
+    /// Two servers on one PostgreSQL
+    Replicas,
     /// Changes among 10,000 entries with 100 agents
     Changes,
 }
@@ -142,6 +144,15 @@ impl Plan {
 
     /// Much of one thing, each on a house of its own.
     async fn crowded(&self, dir: &Path, report: &mut Report) -> Result<()> {
+        if self.wants(&[Group::Replicas]) {
+            if postgres_is_installed() {
+                let Lengths { closed: span, entries, idle, .. } = self.lengths;
+                let dir = dir.join("replicas");
+                replicas::run(&dir, &replicas::Lengths { span, entries, idle }, report).await?;
+            } else {
+                report.note("several servers: PostgreSQL is not installed (apt-get install postgresql)");
+            }
+        }
         if self.wants(&[Group::Streams]) {
             streams::run(&dir.join("streams"), self.lengths.idle, report).await?;
         }

@@ -14,6 +14,8 @@ pub enum Unit {
     Seconds,
     /// Of one core.
     Percent,
+    /// So many for each.
+    Count,
 }
 
 impl Unit {
@@ -24,6 +26,7 @@ impl Unit {
             Self::Millis => format!("{value:.2} ms"),
             Self::Micros => format!("{value:.0} µs"),
             Self::Seconds => format!("{value:.2} s"),
+            Self::Count => format!("{value:.4}"),
             Self::Percent => format!("{value:.1} %"),
             Self::Mebibytes => format!("{value:.1} MiB"),
         }

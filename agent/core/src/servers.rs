@@ -39,12 +39,15 @@ mod tests {
         Candidate { at, priority, weight, failed: false }
     }
 
-    /// Numbers in `[0, 1)` that are spread evenly.
+    /// Numbers in `[0, 1)`, the same in each run (splitmix64).
     fn spread() -> impl FnMut() -> f64 {
-        let mut at = 0.0;
+        let mut state = 1u64;
         move || {
-            at = (at + 0.618_033_988_749_895) % 1.0;
-            at
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            crate::rotation::jitter((z ^ (z >> 31)).to_le_bytes())
         }
     }
 

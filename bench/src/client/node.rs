@@ -13,7 +13,8 @@ use proto_wire::{
         types::{AttestationData, Selector, Spiffeid},
     },
 };
-use std::net::Ipv4Addr;
+use rustls::ClientConfig;
+use std::{net::Ipv4Addr, sync::Arc};
 use tonic::{Streaming, transport::Channel};
 
 /// Its connections are kept: one under load, one for the rest.
@@ -21,6 +22,7 @@ pub struct Node {
     pub id: Spiffeid,
     pub rpc: Rpc,
     tasks: NodeClient<Channel>,
+    tls: Arc<ClientConfig>,
 }
 
 /// A task with all that an exchange needs.
@@ -54,8 +56,15 @@ impl Node {
         let svid = result.svid.context("an attested node has an SVID")?;
         let config = tls::config(&house.ca, Some((&svid.cert_chain, &key.pkcs8)), b"h2")?;
         let tasks = NodeClient::new(channel::over_tls(from, house.grpc, config.clone()).await?);
-        let rpc = Rpc::connect(house.grpc, config).await?;
-        Ok(Self { id: svid.id.context("an SVID has an id")?, rpc, tasks })
+        let rpc = Rpc::connect(house.grpc, config.clone()).await?;
+        Ok(Self { id: svid.id.context("an SVID has an id")?, rpc, tasks, tls: config })
+    }
+
+    /// The same node at another server.
+    pub async fn at(&self, house: &House) -> Result<Self> {
+        let tasks = NodeClient::new(channel::over_tls(Ipv4Addr::LOCALHOST, house.grpc, self.tls.clone()).await?);
+        let rpc = Rpc::connect(house.grpc, self.tls.clone()).await?;
+        Ok(Self { id: self.id.clone(), rpc, tasks, tls: self.tls.clone() })
     }
 
     /// What the server tells this node, from now on.

@@ -4,6 +4,7 @@
 
 mod config;
 mod process;
+mod share;
 
 use crate::{
     client::{channel, http::Http, tls},
@@ -26,6 +27,7 @@ use proto_wire::spire::api::{
     },
     types::{Entry, EntryMask, Selector, Spiffeid},
 };
+pub use share::Share;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -77,6 +79,13 @@ impl House {
         let ca = bundle.x509_authorities.into_iter().map(|c| c.asn1).collect();
         let Ports { grpc, mtls, metrics, .. } = ports;
         Ok(Self { dir: dir.into(), grpc, mtls, metrics, ca, admin, server, agent: None })
+    }
+
+    /// One more server on the same store, with the same keys.
+    pub async fn beside(&self, dir: &Path, targets: &str) -> Result<Self> {
+        fs::create_dir_all(dir)?;
+        fs::copy(self.dir.join("kek"), dir.join("kek"))?;
+        Self::start(dir, targets).await
     }
 
     /// Ends the server, does `meanwhile` to what it left, and starts it again. Answers how long it took to say that it

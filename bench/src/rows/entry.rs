@@ -26,6 +26,11 @@ impl Workload {
 
 /// The time each of `times` entries takes, from sending its creation to the message with its SVID; each is deleted again.
 pub async fn to_svid(house: &House, times: usize) -> Result<Latencies> {
+    to_svid_from(house, house, times).await
+}
+
+/// The same, created at one server and arriving through the agent of another.
+pub async fn to_svid_from(made: &House, house: &House, times: usize) -> Result<Latencies> {
     let channel = house.agent_channel().await?;
     let mut api = SpiffeWorkloadApiClient::with_interceptor(channel, SecurityHeader);
     let mut workload = Workload(api.fetch_x509svid(X509svidRequest {}).await?.into_inner());
@@ -36,12 +41,12 @@ pub async fn to_svid(house: &House, times: usize) -> Result<Latencies> {
         let path = format!("/bench/entry-{i}");
         let spiffe_id = format!("spiffe://{TRUST_DOMAIN}{path}");
         let start = now();
-        let (created, arrived) = tokio::join!(house.create_entry(&path, None), async {
+        let (created, arrived) = tokio::join!(made.create_entry(&path, None), async {
             let arrived = workload.until(&spiffe_id, true).await;
             arrived.map(|()| now() - start)
         });
         took.push(arrived?);
-        house.delete_entry(created?).await?;
+        made.delete_entry(created?).await?;
         workload.until(&spiffe_id, false).await?;
     }
     Ok(Latencies::new(took))

@@ -6,6 +6,7 @@ pub mod errands;
 pub mod exchange;
 pub mod leases;
 pub mod ledger;
+pub mod replicas;
 pub mod ssh;
 pub mod streams;
 pub mod svid;

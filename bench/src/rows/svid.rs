@@ -47,7 +47,13 @@ impl Caller for Jwt {
 }
 
 pub async fn jwt(node: &Node, entry_id: &str, span: Span) -> Result<Load> {
+    jwt_at(&[node], entry_id, span).await
+}
+
+/// The same in turn at several servers.
+pub async fn jwt_at(nodes: &[&Node], entry_id: &str, span: Span) -> Result<Load> {
     let request = NewJwtsvidRequest { entry_id: entry_id.into(), audience: vec!["reports".into()] };
-    let caller = Jwt(node.rpc.call("/spire.api.server.svid.v1.SVID/NewJWTSVID", &request)?);
-    Ok(load::closed(vec![caller; IN_FLIGHT], span).await?.0)
+    let caller = |node: &&Node| Ok(Jwt(node.rpc.call("/spire.api.server.svid.v1.SVID/NewJWTSVID", &request)?));
+    let callers: Vec<Jwt> = nodes.iter().map(caller).collect::<Result<_>>()?;
+    Ok(load::closed(callers.into_iter().cycle().take(IN_FLIGHT).collect(), span).await?.0)
 }

@@ -13,9 +13,10 @@ fn check(daemon: &str, text: &str) -> (Option<i32>, String) {
 
 #[test]
 fn every_example_configuration_is_accepted_and_a_misspelled_key_in_it_is_not() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples");
-    for daemon in ["server", "agent"] {
-        let path = folder.join(format!("{daemon}.toml"));
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    let files = ["examples", "three-servers", "kubernetes"].map(|example| ["server", "agent"].map(|d| (example, d)));
+    for (example, daemon) in files.concat() {
+        let path = folder.join(example).join(format!("{daemon}.toml"));
         let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let (code, said) = check(daemon, &text);
         assert_eq!(code, Some(0), "{}: {said}", path.display());
