@@ -228,7 +228,11 @@ async fn who_comes_from_one_server_finds_all_that_it_was_told_at_another_that_ha
     let view = first(&mut watch).await;
     drop(watch);
     assert_eq!(view.entries.iter().map(|e| &e.id).collect::<Vec<_>>(), [&made[0]]);
-    assert_eq!(view.live_task_ids, [started.task_id.clone()], "its task is not taken for one that is over");
+    assert_eq!(
+        view.live_task_ids,
+        std::slice::from_ref(&started.task_id),
+        "its task is not taken for one that is over"
+    );
     let renew = || NewTaskX509svidRequest { task_id: started.task_id.clone(), csr: csr.clone() };
     node(&other).new_task_x509svid(renew()).await.expect("the task goes on there");
 

@@ -56,7 +56,7 @@ struct Edits {
 impl Stage {
     /// One of the servers, as the dice say; the other where that one is being started.
     fn any(&self, dice: &mut Dice) -> Live {
-        let first = usize::try_from(dice.roll(2)).unwrap() - 1;
+        let first = side(dice);
         let live = |n: usize| self.live[n].read().unwrap_or_else(PoisonError::into_inner).clone();
         live(first).or_else(|| live(1 - first)).expect("one of them runs")
     }
@@ -105,7 +105,7 @@ async fn two_servers_on_one_database_keep_every_promise_through_ten_thousand_mix
             for round in 1..OPERATIONS / KILL_EVERY {
                 let due = || std::future::ready(stage.done.load(Ordering::SeqCst) >= round * KILL_EVERY);
                 poll::until("operations go on", Duration::from_secs(300), due).await;
-                let n = usize::try_from(dice.roll(2)).unwrap() - 1;
+                let n = side(&mut dice);
                 // While it is down the other carries on alone; what it was asked when it died has no answer.
                 stage.put(n, None);
                 servers[n].take().expect("it runs").kill().await;
@@ -139,6 +139,8 @@ async fn two_servers_on_one_database_keep_every_promise_through_ten_thousand_mix
             assert!(evidence.roles.is_empty() && evidence.sessions.is_empty(), "{told}: left in the target");
             assert!(evidence.seen.len() > OPERATIONS / 2, "{told}: {} things were seen", evidence.seen.len());
         }
+        first.kill().await;
+        second.kill().await;
         // Each edit made the next revision, however many edited at once.
         let edits = stage.edits.lock().unwrap();
         let mut revisions = edits.revisions.clone();
@@ -151,9 +153,16 @@ async fn two_servers_on_one_database_keep_every_promise_through_ten_thousand_mix
             "{told}: {newest} revisions of {} edits",
             revisions.len()
         );
-        first.kill().await;
-        second.kill().await;
     }
+}
+
+fn index(dice: &mut Dice, of: usize) -> usize {
+    usize::try_from(dice.roll(of as u64)).expect("a small number") - 1
+}
+
+/// One of the two.
+fn side(dice: &mut Dice) -> usize {
+    index(dice, 2)
 }
 
 /// Does what the dice say, at whichever server, until enough was done by all; the tasks it has left.
@@ -165,14 +174,14 @@ async fn client(stage: &Stage, mut dice: Dice) -> Vec<Task> {
             tasks.extend(stage.judge("start", node.start("one of many").await));
             continue;
         }
-        let at = usize::try_from(dice.roll(ABREAST as u64)).unwrap() - 1;
+        let at = index(&mut dice, ABREAST);
         let task = &tasks[at];
         match dice.roll(100) {
             1..=30 => drop(stage.judge("x509", node.x509(&stage.world, &task.id).await)),
             31..=60 => drop(stage.judge("jwt", node.jwt(&stage.world, &task.id).await)),
             61..=80 => drop(stage.judge("token", task.token(&stage.world, &hello).await)),
             81..=84 => {
-                let role = ROLES[usize::try_from(dice.roll(2)).unwrap() - 1];
+                let role = ROLES[side(&mut dice)];
                 drop(stage.judge("exchange", task.exchange(&stage.world, &hello, role).await));
             }
             85..=87 => edit(stage, &hello, &mut dice).await,
@@ -201,7 +210,7 @@ async fn again(stage: &Stage, task: Task, dice: &mut Dice) -> Option<Task> {
 
 /// Edits the one entry that everybody edits. Who was not quick enough is told so.
 async fn edit(stage: &Stage, hello: &Hello, dice: &mut Dice) {
-    let edited = client::edit(&hello.admin, 600 + i32::try_from(dice.roll(1000)).unwrap()).await;
+    let edited = client::edit(&hello.admin, 600 + i32::try_from(index(dice, 1000)).expect("a small number")).await;
     let mut edits = stage.edits.lock().unwrap_or_else(PoisonError::into_inner);
     match edited {
         Ok(revision) => edits.revisions.push(revision),
