@@ -29,6 +29,7 @@ have openssl || need openssl 'the openssl command (tests check our certificates 
 have_postgres || need postgresql 'a PostgreSQL server (tests and the demo start private ones)'
 { [ -x /usr/sbin/sshd ] && have ssh && have ssh-keygen; } || need 'openssh-server openssh-client' 'OpenSSH (tests log in to private servers)'
 have dnsmasq || [ -x /usr/sbin/dnsmasq ] || need dnsmasq-base 'dnsmasq (a private DNS server for tests)'
+{ [ -e /usr/lib/softhsm/libsofthsm2.so ] && have softhsm2-util && have pkcs11-tool; } || need 'softhsm2 opensc' 'SoftHSM and pkcs11-tool (a private PKCS#11 token for tests)'
 python3 -c 'import venv, ensurepip' 2>/dev/null || need python3-venv 'python3 with venv'
 
 if [ -z "$packages" ]; then exit 0; fi

@@ -75,11 +75,12 @@ fn keyring(dir: &Path) -> Result<Keyring> {
         refresh_hint: Duration::from_secs(300),
     };
     let kek = Kek::create(&dir.join("raw.kek"), &OsEntropy)?;
-    let keyring = Keyring::open(Vec::new(), kek, realm, entropy, Epoch(0))?;
+    let at_once = "the keyring waits for something";
+    let keyring = Keyring::open(Vec::new(), kek, realm, entropy, Epoch(0)).now_or_never().context(at_once)??;
     let (now, lifetimes) = (SystemClock.now(), Lifetimes::default());
     for action in plan(now, &keyring.views(), &lifetimes) {
-        let change = keyring.carry_out(&action, &lifetimes, now)?;
-        keyring.apply(&change.delta, Epoch(0))?;
+        let change = keyring.carry_out(&action, &lifetimes, now).now_or_never().context(at_once)??;
+        keyring.apply(&change.delta, Epoch(0)).now_or_never().context(at_once)??;
     }
     Ok(keyring)
 }

@@ -4,7 +4,7 @@ use crate::error::{CliError, Result};
 use agent_daemon::AgentConfig;
 use proto_types::{Secret, TrustDomain, id::parse_trust_domain};
 use serde::{Deserialize, Serialize};
-use server_authority::AuthorityConfig;
+use server_authority::{AuthorityConfig, KekPlace};
 use server_daemon::{Listen, Running, ServerConfig, StorePlace};
 use std::{
     collections::HashMap,
@@ -87,7 +87,7 @@ impl Layout {
             dns_names: Vec::new(),
             operators: HashMap::from([(self.uid, self.user.clone()), (0, "root".to_string())]),
             authority: AuthorityConfig::default(),
-            kek_file: self.kek_file.clone(),
+            kek: KekPlace::File(self.kek_file.clone()),
             agent_ttl: Duration::from_secs(24 * 3600),
             node_attestors: vec![("join_token".into(), toml::Table::new())],
             targets: Vec::new(),

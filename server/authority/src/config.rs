@@ -1,5 +1,6 @@
-//! The `[authority]` section: how long keys and SVIDs live, and where the key-encryption key lies.
+//! The `[authority]` section: how long keys and SVIDs live, and where the key-encryption key is.
 
+use crate::kek::{KekPlace, Pkcs11Kek, TransitKek};
 use proto_types::{format_duration, time::duration};
 use serde::{Deserialize, Serialize};
 use server_core::{authority::Lifetimes, issue::Ttls};
@@ -26,6 +27,12 @@ pub struct AuthorityConfig {
     /// 32 bytes, mode 0600, never in the data directory or a backup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kek_file: Option<PathBuf>,
+    /// A key in a PKCS#11 token, in place of `kek_file`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kek_pkcs11: Option<Pkcs11Kek>,
+    /// A key in the transit engine of OpenBao or Vault, in place of `kek_file`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kek_transit: Option<TransitKek>,
 }
 
 impl Default for AuthorityConfig {
@@ -38,6 +45,8 @@ impl Default for AuthorityConfig {
             x509_svid_ttl: svids.x509_svid_ttl,
             jwt_svid_ttl: svids.jwt_svid_ttl,
             kek_file: None,
+            kek_pkcs11: None,
+            kek_transit: None,
         }
     }
 }
@@ -52,8 +61,18 @@ pub enum ConfigProblem {
     SvidTtl { field: &'static str, got: Duration, key: &'static str, limit: Duration },
     #[error("authority.{field} = \"0s\": write a duration above zero")]
     Zero { field: &'static str },
-    #[error("authority.kek_file = \"{}\" is not an absolute path", .0.display())]
-    RelativeKek(PathBuf),
+    #[error("authority.{field} = \"{}\" is not an absolute path", .path.display())]
+    Relative { field: &'static str, path: PathBuf },
+    #[error(
+        "no key-encryption key: set kek_file, a file outside data_dir, or add [authority.kek_pkcs11] or [authority.kek_transit]"
+    )]
+    NoKek,
+    #[error("kek_file, kek_pkcs11 and kek_transit are three places for one key: keep one of them")]
+    ManyKeks,
+    #[error("authority.kek_transit: {0}")]
+    Transit(String),
+    #[error("authority.kek_pkcs11.{0} is empty")]
+    Empty(&'static str),
 }
 
 impl AuthorityConfig {
@@ -81,9 +100,33 @@ impl AuthorityConfig {
                 problems.push(ConfigProblem::SvidTtl { field, got, key, limit });
             }
         }
-        if let Some(path) = self.kek_file.as_ref().filter(|p| !p.is_absolute()) {
-            problems.push(ConfigProblem::RelativeKek(path.clone()));
+        let (token, service) = (self.kek_pkcs11.as_ref(), self.kek_transit.as_ref());
+        let paths = [
+            ("kek_file", self.kek_file.as_ref()),
+            ("kek_pkcs11.module", token.map(|t| &t.module)),
+            ("kek_pkcs11.pin_file", token.map(|t| &t.pin_file)),
+            ("kek_transit.token_file", service.map(|s| &s.token_file)),
+            ("kek_transit.ca_file", service.and_then(|s| s.ca_file.as_ref())),
+        ];
+        for (field, path) in paths {
+            let relative = path.filter(|p| !p.is_absolute());
+            problems.extend(relative.map(|path| ConfigProblem::Relative { field, path: path.clone() }));
         }
+        for (field, text) in [("token", token.map(|t| &t.token)), ("key", token.map(|t| &t.key))] {
+            problems.extend(text.filter(|t| t.is_empty()).map(|_| ConfigProblem::Empty(field)));
+        }
+        problems.extend(service.and_then(|s| s.check().err()).map(ConfigProblem::Transit));
         problems
+    }
+
+    /// Where the key-encryption key is: one place of the three.
+    pub fn kek(&self) -> Result<KekPlace, ConfigProblem> {
+        match (&self.kek_file, &self.kek_pkcs11, &self.kek_transit) {
+            (Some(path), None, None) => Ok(KekPlace::File(path.clone())),
+            (None, Some(token), None) => Ok(KekPlace::Pkcs11(token.clone())),
+            (None, None, Some(service)) => Ok(KekPlace::Transit(service.clone())),
+            (None, None, None) => Err(ConfigProblem::NoKek),
+            _ => Err(ConfigProblem::ManyKeks),
+        }
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     kek::Kek,
     rotate::Delta,
     seal::{Place, SealError},
-    snapshot::{Rows, Snapshot},
+    snapshot::{Opened, Rows, Snapshot, open_all},
     x509,
 };
 use arc_swap::ArcSwap;
@@ -18,10 +18,8 @@ use server_core::{
         SignedJwt, SshSigner, TreeRoot, X509Svid, X509Template,
     },
 };
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::Mutex;
 
 /// Which house the keys are for.
 #[derive(Clone, Debug)]
@@ -70,7 +68,7 @@ pub struct Keyring {
 impl Keyring {
     /// Opens stored keys. `epoch`: how often they were changed when they were read. It is the bundle's sequence: the same in
     /// every server, and it never goes back.
-    pub fn open(
+    pub async fn open(
         rows: Vec<AuthorityRow>,
         kek: Kek,
         realm: Realm,
@@ -78,13 +76,14 @@ impl Keyring {
         epoch: Epoch,
     ) -> Result<Self, KeyringError> {
         let rows: Rows = rows.into_iter().map(|r| (r.id.clone(), r)).collect();
-        let current = ArcSwap::from_pointee(Snapshot::build(rows, &kek, &realm, epoch.0)?);
+        let opened = open_all(&rows, &Opened::new(), &kek, &realm).await?;
+        let current = ArcSwap::from_pointee(Snapshot::build(rows, opened, &realm, epoch.0)?);
         Ok(Self { realm, kek, entropy, current, changing: Mutex::new(()) })
     }
 
     /// Takes a change into use once it is durable, in the epoch that it began. On an error the keys stay as they were.
-    pub fn apply(&self, delta: &Delta, epoch: Epoch) -> Result<(), KeyringError> {
-        let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+    pub async fn apply(&self, delta: &Delta, epoch: Epoch) -> Result<(), KeyringError> {
+        let _one = self.changing.lock().await;
         let now = self.snapshot();
         let mut rows = now.rows.clone();
         for row in &delta.put {
@@ -93,21 +92,22 @@ impl Keyring {
         for id in &delta.drop {
             rows.remove(id);
         }
-        self.build(rows, now.bundle.sequence.max(epoch.0))
+        self.build(rows, now.bundle.sequence.max(epoch.0)).await
     }
 
     /// Takes the keys as they are stored: another server changed them.
-    pub fn replace(&self, rows: Vec<AuthorityRow>, epoch: Epoch) -> Result<(), KeyringError> {
-        let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+    pub async fn replace(&self, rows: Vec<AuthorityRow>, epoch: Epoch) -> Result<(), KeyringError> {
+        let _one = self.changing.lock().await;
         // Read before what is in use by now was made.
         if epoch.0 < self.snapshot().bundle.sequence {
             return Ok(());
         }
-        self.build(rows.into_iter().map(|r| (r.id.clone(), r)).collect(), epoch.0)
+        self.build(rows.into_iter().map(|r| (r.id.clone(), r)).collect(), epoch.0).await
     }
 
-    fn build(&self, rows: Rows, sequence: u64) -> Result<(), KeyringError> {
-        let next = Snapshot::build(rows, &self.kek, &self.realm, sequence)?;
+    async fn build(&self, rows: Rows, sequence: u64) -> Result<(), KeyringError> {
+        let opened = open_all(&rows, &self.snapshot().opened, &self.kek, &self.realm).await?;
+        let next = Snapshot::build(rows, opened, &self.realm, sequence)?;
         self.current.store(Arc::new(next));
         Ok(())
     }

@@ -18,7 +18,7 @@ mod x509;
 
 pub use config::{AuthorityConfig, ConfigProblem};
 pub use identity::Identity;
-pub use kek::{Kek, KekError};
+pub use kek::{FileProblem, Kek, KekError, KekPlace, Pkcs11Kek, TransitKek};
 pub use key::openssh_line;
 pub use keyring::{Keyring, KeyringError, Realm};
 pub use rotate::{Change, Delta};

@@ -31,13 +31,18 @@ pub struct Change {
 impl Keyring {
     /// Prepares one step of `server-core::authority::plan`, or of an operator: prepare is `Create` of a prepared key,
     /// revoke is `Drop`. Changes nothing.
-    pub fn carry_out(&self, action: &KeyAction, lifetimes: &Lifetimes, now: Timestamp) -> Result<Change, KeyringError> {
+    pub async fn carry_out(
+        &self,
+        action: &KeyAction,
+        lifetimes: &Lifetimes,
+        now: Timestamp,
+    ) -> Result<Change, KeyringError> {
         match action {
             KeyAction::Create { key_use, state: AuthorityState::Active } => {
-                let row = self.generate(*key_use, lifetimes, now)?;
+                let row = self.generate(*key_use, lifetimes, now).await?;
                 Ok(self.activated(row, now))
             }
-            KeyAction::Create { key_use, .. } => Ok(prepared(self.generate(*key_use, lifetimes, now)?, now)),
+            KeyAction::Create { key_use, .. } => Ok(prepared(self.generate(*key_use, lifetimes, now).await?, now)),
             KeyAction::Activate { id, .. } => {
                 let row = self.row(id)?;
                 if row.state != AuthorityState::Prepared {
@@ -50,7 +55,7 @@ impl Keyring {
     }
 
     /// A new prepared key, sealed.
-    pub fn generate(
+    pub async fn generate(
         &self,
         key_use: KeyUse,
         lifetimes: &Lifetimes,
@@ -73,6 +78,7 @@ impl Keyring {
             }
         };
         let sealed = seal::seal(&self.kek, &self.realm.place(&id), &pkcs8)
+            .await
             .map_err(|source| KeyringError::Sealed { id: id.clone(), source })?;
         Ok(AuthorityRow { id, key_use, state: AuthorityState::Prepared, sealed, public, created_at: now, not_after })
     }

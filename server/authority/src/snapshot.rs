@@ -10,7 +10,7 @@ use crate::{
 };
 use aws_lc_rs::signature::Ed25519KeyPair;
 use proto_jose::thumbprint;
-use proto_types::KeyUse;
+use proto_types::{KeyUse, Secret};
 use server_core::ports::{AuthorityRow, AuthorityState, Bundle, PublicKey};
 use std::{collections::BTreeMap, sync::Arc};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -18,9 +18,13 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 /// Rows by id.
 pub(crate) type Rows = BTreeMap<String, AuthorityRow>;
 
+/// The private halves of keys that sign or will sign, by id: each with the sealed value it was opened from.
+pub(crate) type Opened = BTreeMap<String, (Vec<u8>, Arc<Secret<Vec<u8>>>)>;
+
 /// One consistent state of all keys. Immutable; a change makes a new one.
 pub(crate) struct Snapshot {
     pub(crate) rows: Rows,
+    pub(crate) opened: Opened,
     pub(crate) x509: Option<Ca>,
     pub(crate) jwt_svid: Option<JwtSigner>,
     pub(crate) oauth: Option<JwtSigner>,
@@ -33,7 +37,8 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    pub(crate) fn build(rows: Rows, kek: &Kek, realm: &Realm, sequence: u64) -> Result<Self, KeyringError> {
+    /// `opened`: what [`open_all`] made of these rows.
+    pub(crate) fn build(rows: Rows, opened: Opened, realm: &Realm, sequence: u64) -> Result<Self, KeyringError> {
         let mut next = Self {
             x509: None,
             jwt_svid: None,
@@ -43,16 +48,17 @@ impl Snapshot {
             bundle: Arc::default(),
             public: public(&rows)?,
             rows: Rows::new(),
+            opened: Opened::new(),
         };
-        // Every key that signs or will sign is opened now: a wrong KEK shows at start, not at midnight.
-        for row in rows.values().filter(|r| r.state != AuthorityState::Old) {
-            let key = unseal(row, kek, realm)?;
+        for (id, (_, pkcs8)) in &opened {
+            let Some(row) = rows.get(id) else { continue };
+            let key = load(row, pkcs8)?;
             if signer_id(&rows, row.key_use) == Some(row.id.as_str()) {
                 next.install(row, key)?;
             }
         }
         next.bundle = Arc::new(bundle(&rows, &next.public, realm, sequence));
-        next.rows = rows;
+        (next.rows, next.opened) = (rows, opened);
         Ok(next)
     }
 
@@ -79,12 +85,28 @@ pub(crate) fn signer_id(rows: &Rows, key_use: KeyUse) -> Option<&str> {
     active.max_by_key(|r| (r.created_at, &r.id)).map(|r| r.id.as_str())
 }
 
-fn unseal(row: &AuthorityRow, kek: &Kek, realm: &Realm) -> Result<PrivateKey, KeyringError> {
-    let place = realm.place(&row.id);
-    let problem = |source| KeyringError::Sealed { id: row.id.clone(), source };
-    let pkcs8 = seal::open(kek, &place, &row.sealed).map_err(problem)?;
+/// Opens every key that signs or will sign, as far as `before` has not: a wrong KEK shows at start, not at midnight, and a
+/// key that was prepared in time begins to sign whoever is away by then.
+pub(crate) async fn open_all(rows: &Rows, before: &Opened, kek: &Kek, realm: &Realm) -> Result<Opened, KeyringError> {
+    let mut opened = Opened::new();
+    for row in rows.values().filter(|r| r.state != AuthorityState::Old) {
+        let known = before.get(&row.id).filter(|(sealed, _)| *sealed == row.sealed);
+        let pkcs8 = match known {
+            Some((_, pkcs8)) => pkcs8.clone(),
+            None => {
+                let problem = |source| KeyringError::Sealed { id: row.id.clone(), source };
+                Arc::new(seal::open(kek, &realm.place(&row.id), &row.sealed).await.map_err(problem)?)
+            }
+        };
+        opened.insert(row.id.clone(), (row.sealed.clone(), pkcs8));
+    }
+    Ok(opened)
+}
+
+/// The key, checked to be the one its row names.
+fn load(row: &AuthorityRow, pkcs8: &Secret<Vec<u8>>) -> Result<PrivateKey, KeyringError> {
     let mismatch = || KeyringError::Mismatch { id: row.id.clone() };
-    let key = PrivateKey::load(row.key_use, &pkcs8).map_err(|_| mismatch())?;
+    let key = PrivateKey::load(row.key_use, pkcs8).map_err(|_| mismatch())?;
     let own = key.spki().map_err(|_| mismatch())?;
     if own == spki_of(row)? { Ok(key) } else { Err(mismatch()) }
 }

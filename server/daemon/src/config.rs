@@ -12,7 +12,7 @@ use proto_types::{
     time::duration_option,
 };
 use serde::Deserialize;
-use server_authority::AuthorityConfig;
+use server_authority::{AuthorityConfig, KekPlace};
 use server_core::journal::Ending;
 use server_sinks::SinkConfig;
 use server_store::{Files, PostgresConfig, StorePlace};
@@ -84,7 +84,7 @@ pub struct ServerConfig {
     pub dns_names: Vec<String>,
     pub operators: HashMap<u32, String>,
     pub authority: AuthorityConfig,
-    pub kek_file: PathBuf,
+    pub kek: KekPlace,
     pub agent_ttl: Duration,
     pub node_attestors: Vec<(String, Table)>,
     pub targets: Vec<TargetDoc>,
@@ -226,14 +226,12 @@ impl ServerConfig {
             let (least, most) = (format_duration(MIN_AGENT_TTL), format_duration(file.authority.ca_ttl));
             wrong.push(problem("[server] agent_ttl", format!("write a duration from {least} to ca_ttl, {most}")));
         }
-        let kek_file = file.authority.kek_file.clone();
-        if kek_file.is_none() {
-            wrong.push(problem(
-                "[authority] kek_file",
-                "is missing: name a file outside data_dir that holds the key-encryption key",
-            ));
+        let kek = file.authority.kek();
+        if let Err(e) = &kek {
+            wrong.push(problem("[authority]", e.to_string()));
         }
-        if kek_file.as_ref().is_some_and(|k| k.starts_with(&file.server.data_dir)) {
+        let kek_file = file.authority.kek_file.as_ref();
+        if kek_file.is_some_and(|k| k.starts_with(&file.server.data_dir)) {
             wrong.push(problem(
                 "[authority] kek_file",
                 "lies in data_dir: a backup would hold the key beside what it seals",
@@ -253,7 +251,7 @@ impl ServerConfig {
                 .push(problem("[journal] keep", format!("write a duration of at least {least}, or nothing: for ever")));
         }
         let policies = policies(&mut wrong, file.policy.files);
-        let own = [Some(&file.server.data_dir), store.file(), kek_file.as_ref()];
+        let own = [Some(&file.server.data_dir), store.file(), kek_file];
         let sinks = sinks(&mut wrong, file.journal.sink, &own);
         let at = |given: Option<SocketAddr>, port: u16| given.unwrap_or(SocketAddr::from(([0, 0, 0, 0], port)));
         let listen = Listen {
@@ -266,8 +264,8 @@ impl ServerConfig {
         };
         distinct(&mut wrong, &listen);
         absolute(&mut wrong, "[admin] socket", &listen.admin_socket);
-        match (trust_domain, wrong.is_empty()) {
-            (Ok(trust_domain), true) => Ok(Self {
+        match (trust_domain, kek, wrong.is_empty()) {
+            (Ok(trust_domain), Ok(kek), true) => Ok(Self {
                 trust_domain,
                 data_dir: file.server.data_dir,
                 store,
@@ -279,7 +277,7 @@ impl ServerConfig {
                 issuer: file.http.issuer,
                 dns_names: file.server.dns_names,
                 operators,
-                kek_file: kek_file.unwrap_or_default(),
+                kek,
                 authority: file.authority,
                 agent_ttl,
                 node_attestors,

@@ -87,7 +87,7 @@ impl Rotator {
     pub async fn carry_out(&self, action: &KeyAction, operator: Option<String>) -> Result<(), RotateError> {
         let mut epoch = self.epoch.lock().await;
         let next = Epoch(epoch.0 + 1);
-        let change = self.keyring.carry_out(action, &self.lifetimes, self.clock.now())?;
+        let change = self.keyring.carry_out(action, &self.lifetimes, self.clock.now()).await?;
         let (guards, writes, mut records) = change.commit.into_parts();
         for record in &mut records {
             record.operator.clone_from(&operator);
@@ -108,7 +108,7 @@ impl Rotator {
             }
             Err(error) => return Err(error.into()),
         }
-        self.keyring.apply(&change.delta, next)?;
+        self.keyring.apply(&change.delta, next).await?;
         *epoch = next;
         Ok(())
     }
@@ -127,7 +127,7 @@ impl Rotator {
         if found == *epoch {
             return Ok(());
         }
-        self.keyring.replace(self.store.authorities().await?, found)?;
+        self.keyring.replace(self.store.authorities().await?, found).await?;
         *epoch = found;
         Ok(())
     }

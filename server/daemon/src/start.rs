@@ -22,7 +22,7 @@ use server_api::{
     metrics::Metrics,
     tls::{self, Clients},
 };
-use server_authority::{Kek, KekError, Keyring, KeyringError, Realm};
+use server_authority::{KekError, Keyring, KeyringError, Realm};
 use server_core::{
     clock::{self, Doubt},
     ports::{Commit, KindContext, Ledger, ReadError, SinkError, Target},
@@ -211,18 +211,13 @@ async fn open_keys(
     // The epoch first: keys that are newer than it are read again.
     let epoch = store.fence(KEYS).await?;
     let rows = store.authorities().await?;
-    // A key-encryption key is made once, with the first signing key; a lost one is never quietly replaced.
-    let kek = if rows.is_empty() && !config.kek_file.exists() {
-        Kek::create(&config.kek_file, machine.entropy.as_ref())?
-    } else {
-        Kek::load(&config.kek_file)?
-    };
+    let kek = config.kek.open(rows.is_empty(), machine.entropy.as_ref(), machine.clock.clone()).await?;
     let realm = Realm {
         store_id: store.meta().store_id,
         trust_domain: config.trust_domain.clone(),
         refresh_hint: config.authority.refresh_hint,
     };
-    let keys = Keyring::open(rows, kek, realm, machine.entropy.clone(), epoch)?;
+    let keys = Keyring::open(rows, kek, realm, machine.entropy.clone(), epoch).await?;
     Ok((Arc::new(keys), epoch))
 }
 

@@ -1,4 +1,4 @@
-//! Strangers that verify our tokens by discovery: SeaweedFS, which speaks AWS's STS and S3, and OpenBao. Each a process on
+//! Strangers: SeaweedFS, which speaks AWS's STS and S3, and OpenBao, which verify our tokens by discovery. Each a process on
 //! loopback that believes this world's authorities, and is killed with the test.
 
 use super::{
@@ -8,7 +8,7 @@ use super::{
     python::venv,
 };
 use http_body_util::Full;
-use hyper::Request;
+use hyper::{Request, http::request::Builder};
 use serde_json::{Value, json};
 use std::{
     fs::{self, File},
@@ -114,16 +114,22 @@ pub struct OpenBao {
 }
 
 impl OpenBao {
-    /// One that logs `subject` in, with tokens of this world's issuer and `audience`.
-    pub async fn start(world: &World, audience: &str, subject: &str) -> Self {
+    /// One with nothing in it, whose token for everything is `root`.
+    pub async fn bare(layout: &Layout) -> Self {
         let port = free();
-        let mut command = process(&venv("cloud").join("bin/bao"), &world.layout, "openbao.log");
+        let mut command = process(&venv("cloud").join("bin/bao"), layout, "openbao.log");
         command.args(["server", "-dev", "-dev-no-store-token", "-dev-root-token-id=root"]);
         command.arg(format!("-dev-listen-address=127.0.0.1:{port}"));
         let bao = Self { child: command.spawn().expect("setpriv of util-linux runs"), port };
         let jwt = json!({ "type": "jwt" });
         let ready = async || bao.ask("sys/auth/jwt", &jwt).await.is_some_and(|a| a.status.is_success());
         poll::until("OpenBao is ready", SOON, ready).await;
+        bao
+    }
+
+    /// One that logs `subject` in, with tokens of this world's issuer and `audience`.
+    pub async fn start(world: &World, audience: &str, subject: &str) -> Self {
+        let bao = Self::bare(&world.layout).await;
         let authority = fs::read_to_string(world.layout.ca_file()).expect("the authorities are there");
         bao.must(
             "auth/jwt/config",
@@ -143,27 +149,50 @@ impl OpenBao {
         bao
     }
 
+    pub fn address(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Ends it.
+    pub fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// Logs in with this token.
     pub async fn log_in(&self, token: &str) -> Answer {
         self.ask("auth/jwt/login", &json!({ "role": "task", "jwt": token })).await.expect("OpenBao answers")
     }
 
-    async fn must(&self, path: &str, body: &Value) {
-        let answer = self.ask(path, body).await.expect("OpenBao answers");
+    /// Writes what must succeed.
+    pub async fn must(&self, path: &str, body: &Value) {
+        Self::succeeded(path, self.ask(path, body).await);
+    }
+
+    /// Deletes what is there.
+    pub async fn forget(&self, path: &str) {
+        Self::succeeded(path, self.send(Request::delete(format!("/v1/{path}")), String::new()).await);
+    }
+
+    fn succeeded(path: &str, answer: Option<Answer>) {
+        let answer = answer.expect("OpenBao answers");
         assert!(answer.status.is_success(), "{path}: {} {}", answer.status, String::from_utf8_lossy(&answer.body));
     }
 
     async fn ask(&self, path: &str, body: &Value) -> Option<Answer> {
-        let request = Request::post(format!("/v1/{path}")).header("host", format!("127.0.0.1:{}", self.port));
-        let request = request.header("x-vault-token", "root").body(Full::from(body.to_string()));
+        self.send(Request::post(format!("/v1/{path}")), body.to_string()).await
+    }
+
+    async fn send(&self, request: Builder, body: String) -> Option<Answer> {
+        let request = request.header("host", format!("127.0.0.1:{}", self.port));
+        let request = request.header("x-vault-token", "root").body(Full::from(body));
         plain(self.port, request.expect("a request")).await.ok()
     }
 }
 
 impl Drop for OpenBao {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.stop();
     }
 }
 

@@ -73,10 +73,15 @@ impl Daemon {
 
     /// Waits until it says that it is ready; its own end before that is a failure with its log.
     pub async fn ready(&mut self) {
+        assert!(self.is_ready().await, "{:?} is not ready:\n{}", self.args, self.log());
+    }
+
+    /// Waits until it says that it is ready, or ends before; which of the two.
+    pub async fn is_ready(&mut self) -> bool {
         let pid = self.pid();
         let said = async || self.log()[self.log_before..].lines().any(|l| l.starts_with("ready"));
         let settled = poll::holds_within(super::SOON, async || !super::errand::runs(pid) || said().await).await;
-        assert!(settled && super::errand::runs(pid), "{:?} is not ready:\n{}", self.args, self.log());
+        settled && super::errand::runs(pid)
     }
 
     /// Waits for an end that nobody asked for; its exit code, none when it was killed.

@@ -18,6 +18,7 @@ mod exchange;
 mod explain;
 mod holds;
 mod journal;
+mod kek;
 mod layers;
 mod masks;
 mod oauth;

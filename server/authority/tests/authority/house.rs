@@ -1,5 +1,6 @@
 //! A keyring with fresh keys of every use in a temporary directory, a seeded source of randomness and a fixed time.
 
+use futures_util::FutureExt as _;
 use proto_types::{Entropy, Epoch, Timestamp, id::parse_trust_domain};
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -40,6 +41,11 @@ pub fn realm() -> Realm {
     }
 }
 
+/// What a key in a file is asked for is there at once.
+pub fn done<T>(work: impl Future<Output = T>) -> T {
+    tokio::task::unconstrained(work).now_or_never().expect("a key in a file waits for nobody")
+}
+
 pub struct House {
     pub dir: TempDir,
     pub keyring: Keyring,
@@ -53,7 +59,7 @@ impl House {
     pub fn empty() -> Self {
         let dir = TempDir::new().unwrap();
         let kek = Kek::create(&dir.path().join("kek"), Seeded::new(1).as_ref()).unwrap();
-        let keyring = Keyring::open(Vec::new(), kek, realm(), Seeded::new(2), Epoch(0)).unwrap();
+        let keyring = done(Keyring::open(Vec::new(), kek, realm(), Seeded::new(2), Epoch(0))).unwrap();
         Self { dir, keyring, rows: Vec::new(), epoch: 0, lifetimes: Lifetimes::default() }
     }
 
@@ -69,7 +75,7 @@ impl House {
 
     /// Commits and applies one step; answers with the kinds of its records.
     pub fn step(&mut self, action: &KeyAction, now: Timestamp) -> Result<Vec<String>, KeyringError> {
-        let change = self.keyring.carry_out(action, &self.lifetimes, now)?;
+        let change = done(self.keyring.carry_out(action, &self.lifetimes, now))?;
         for write in change.commit.writes() {
             match write {
                 Write::Authority(row) => {
@@ -81,7 +87,7 @@ impl House {
             }
         }
         self.epoch += 1;
-        self.keyring.apply(&change.delta, Epoch(self.epoch)).unwrap();
+        done(self.keyring.apply(&change.delta, Epoch(self.epoch))).unwrap();
         Ok(change.commit.records().iter().map(|r| r.kind.clone()).collect())
     }
 
@@ -92,7 +98,7 @@ impl House {
     }
 
     pub fn reopened(&self, rows: Vec<AuthorityRow>) -> Result<Keyring, KeyringError> {
-        Keyring::open(rows, self.kek(), realm(), Seeded::new(3), Epoch(self.epoch))
+        done(Keyring::open(rows, self.kek(), realm(), Seeded::new(3), Epoch(self.epoch)))
     }
 
     pub fn write(&self, name: &str, bytes: &[u8]) -> String {

@@ -3,23 +3,17 @@
 //! Decides what the section may say and what is said of a failure: never the token, the query or the answer's text. A
 //! connection a batch; the token goes to the configured host only, and only after TLS has verified it.
 
-mod client;
-mod endpoint;
-mod trust;
-
 #[cfg(test)]
 mod tests;
 
 use crate::{Place, section::Section};
-use client::Client;
-use endpoint::Endpoint;
-use proto_types::{Clock, Fut};
+use proto_http::{Client, Endpoint, Method, Question, Trust, token};
+use proto_types::{Clock, Fut, Secret};
 use server_core::{
     journal::Format,
     ports::{Batch, Sink, SinkError},
 };
 use std::{path::PathBuf, sync::Arc};
-use trust::{Trust, token};
 
 /// How a batch is written in the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +90,25 @@ impl HttpSink {
             Body::Array => format!("[{}]", lines.collect::<Vec<_>>().join(",")),
         }
     }
+
+    /// The status is all that counts: who answers 2xx has read the batch. Its text is not read.
+    async fn post(&self, token: Option<Secret<String>>, body: String) -> Result<(), String> {
+        let question = Question {
+            method: Method::POST,
+            target: &self.client.endpoint.target,
+            content_type: self.content_type(),
+            token,
+            body: Secret::new(body),
+            most: 0,
+        };
+        match self.client.ask(question).await?.status {
+            taken if taken.is_success() => Ok(()),
+            away if away.is_redirection() => {
+                Err(format!("it answers {}, and a redirect is not followed", away.as_u16()))
+            }
+            other => Err(format!("it answers {}", other.as_u16())),
+        }
+    }
 }
 
 impl Sink for HttpSink {
@@ -105,7 +118,7 @@ impl Sink for HttpSink {
             // Read each time: a token that was replaced is used at once.
             let token = self.place.token_file.as_deref().map(token).transpose();
             let token = token.map_err(|why| refused(format!("`token_file`: {why}")))?;
-            self.client.post(self.content_type(), token, self.body(batch)).await.map_err(refused)
+            self.post(token, self.body(batch)).await.map_err(refused)
         })
     }
 }

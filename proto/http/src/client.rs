@@ -1,11 +1,11 @@
-//! One POST over a connection of its own: no redirect, no proxy, and of the answer nothing but its status.
+//! One request over a connection of its own.
 //!
-//! Decides what counts as taken. How long it may last is the forwarder's: dropped, the connection is closed.
+//! Decides how an answer is read: its head within 16 KiB, of its body no more than was asked for.
 
-use super::{endpoint::Endpoint, trust::Trust};
-use http_body_util::Full;
+use crate::{endpoint::Endpoint, trust::Trust};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{
-    Request, StatusCode,
+    Method, Request, StatusCode,
     body::Bytes,
     header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT},
 };
@@ -22,19 +22,39 @@ use tokio_rustls::TlsConnector;
 /// Longest head of an answer that is read, bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
-pub(super) struct Client {
-    pub(super) endpoint: Endpoint,
+/// What came back.
+pub struct Reply {
+    pub status: StatusCode,
+    /// Empty when none of it was asked for.
+    pub body: Secret<Vec<u8>>,
+}
+
+/// Asks one host.
+pub struct Client {
+    pub endpoint: Endpoint,
     trust: Trust,
     /// Of the system's authorities, read once.
     system: Option<Arc<ClientConfig>>,
     clock: Arc<dyn Clock>,
 }
 
+/// What is asked, beside where.
+pub struct Question<'a> {
+    pub method: Method,
+    /// Path and query.
+    pub target: &'a str,
+    pub content_type: &'static str,
+    pub token: Option<Secret<String>>,
+    pub body: Secret<String>,
+    /// How much of the answer's body is read, bytes; a longer one is an error, and with 0 it is not read at all.
+    pub most: usize,
+}
+
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 impl Client {
-    pub(super) fn new(endpoint: Endpoint, trust: Trust, clock: Arc<dyn Clock>) -> Result<Self, String> {
+    pub fn new(endpoint: Endpoint, trust: Trust, clock: Arc<dyn Clock>) -> Result<Self, String> {
         let system = match trust {
             Trust::System => trust.config(clock.clone())?,
             Trust::Nobody | Trust::File(_) => None,
@@ -42,38 +62,25 @@ impl Client {
         Ok(Self { endpoint, trust, system, clock })
     }
 
-    /// Posts, and says why when the answer is no 2xx.
-    pub(super) async fn post(
-        &self,
-        content_type: &'static str,
-        token: Option<Secret<String>>,
-        body: String,
-    ) -> Result<(), String> {
-        let request = self.request(content_type, token, body)?;
+    /// Asks, and says why when there is no answer.
+    pub async fn ask(&self, question: Question<'_>) -> Result<Reply, String> {
+        let most = question.most;
+        let request = self.request(question)?;
         let stream = self.connect().await.map_err(|why| format!("no connection: {why}"))?;
-        match exchange(stream, request).await.map_err(|why| format!("no answer: {why}"))? {
-            taken if taken.is_success() => Ok(()),
-            away if away.is_redirection() => {
-                Err(format!("it answers {}, and a redirect is not followed", away.as_u16()))
-            }
-            other => Err(format!("it answers {}", other.as_u16())),
-        }
+        exchange(stream, request, most).await.map_err(|why| format!("no answer: {why}"))
     }
 
-    fn request(
-        &self,
-        content_type: &'static str,
-        token: Option<Secret<String>>,
-        body: String,
-    ) -> Result<Request<Full<Bytes>>, String> {
-        let mut request = Request::post(&self.endpoint.target)
+    fn request(&self, question: Question<'_>) -> Result<Request<Full<Bytes>>, String> {
+        let mut request = Request::builder()
+            .method(question.method)
+            .uri(question.target)
             .header(HOST, &self.endpoint.authority)
-            .header(CONTENT_TYPE, content_type)
+            .header(CONTENT_TYPE, question.content_type)
             .header(USER_AGENT, concat!("errand/", env!("CARGO_PKG_VERSION")))
             .header(CONNECTION, "close")
-            .body(Full::new(Bytes::from(body)))
+            .body(Full::new(Bytes::from(question.body.expose().clone())))
             .map_err(|_| "its URL cannot be sent".to_string())?;
-        if let Some(token) = token {
+        if let Some(token) = question.token {
             let bearer = Secret::new(format!("Bearer {}", token.expose()));
             let mut value = HeaderValue::from_str(bearer.expose()).map_err(|_| "its token is no header value")?;
             value.set_sensitive(true);
@@ -106,17 +113,25 @@ impl Client {
     }
 }
 
-/// The status is all that counts: who answers 2xx has read the batch. Its text is not read.
-async fn exchange(stream: Box<dyn Stream>, request: Request<Full<Bytes>>) -> Result<StatusCode, String> {
+async fn exchange(stream: Box<dyn Stream>, request: Request<Full<Bytes>>, most: usize) -> Result<Reply, String> {
     let text = |e: hyper::Error| excerpt(&e.to_string());
     let mut builder = hyper::client::conn::http1::Builder::new();
     builder.max_buf_size(MAX_HEAD);
     let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(text)?;
-    let conversation = async move { sender.send_request(request).await.map(|answer| answer.status()).map_err(text) };
+    let conversation = async move {
+        let answer = sender.send_request(request).await.map_err(text)?;
+        let status = answer.status();
+        if most == 0 {
+            return Ok(Reply { status, body: Secret::new(Vec::new()) });
+        }
+        let body = Limited::new(answer.into_body(), most).collect().await;
+        let body = body.map_err(|_| format!("it broke off, or is longer than {most} bytes"))?;
+        Ok(Reply { status, body: Secret::new(body.to_bytes().to_vec()) })
+    };
     // The connection is driven beside the conversation and dropped with it.
     let (mut connection, mut conversation) = (std::pin::pin!(connection), std::pin::pin!(conversation));
     tokio::select! {
-        status = &mut conversation => status,
+        reply = &mut conversation => reply,
         ended = &mut connection => match ended {
             // The answer may have been read before the other side closed.
             Ok(()) => conversation.await,

@@ -1,4 +1,4 @@
-//! Whom a connection to a sink trusts: the operator's authorities in `ca_file`, or those of this machine.
+//! Whom a connection trusts: the operator's authorities in `ca_file`, or those of this machine.
 
 use proto_tls::HouseTime;
 use proto_types::{Clock, Secret, file::read_regular, id::excerpt};
@@ -19,17 +19,17 @@ const MAX_FILE: usize = 256 * 1024;
 
 /// Who vouches for the other side.
 #[derive(Clone, Debug)]
-pub(super) enum Trust {
+pub enum Trust {
     /// Plain http.
     Nobody,
     System,
-    /// Read at each batch: an authority renews while the server runs.
+    /// Read at each connection: an authority renews while the server runs.
     File(PathBuf),
 }
 
 impl Trust {
     /// How a connection made now verifies; `None` without TLS.
-    pub(super) fn config(&self, clock: Arc<dyn Clock>) -> Result<Option<Arc<ClientConfig>>, String> {
+    pub(crate) fn config(&self, clock: Arc<dyn Clock>) -> Result<Option<Arc<ClientConfig>>, String> {
         let roots = match self {
             Self::Nobody => return Ok(None),
             Self::System => system()?,
@@ -47,7 +47,7 @@ impl Trust {
     }
 
     /// Whether there is anybody to trust.
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), String> {
         match self {
             Self::Nobody => Ok(()),
             Self::System => system().map(drop),
@@ -78,7 +78,7 @@ fn private(path: &Path) -> Result<RootCertStore, String> {
 }
 
 /// The bearer token in a file: one line of visible characters, so that it cannot end a header.
-pub(super) fn token(path: &Path) -> Result<Secret<String>, String> {
+pub fn token(path: &Path) -> Result<Secret<String>, String> {
     let bytes = contents(path)?;
     let text = std::str::from_utf8(bytes.expose()).unwrap_or_default().trim_end_matches(['\n', '\r']);
     match (1..=8192).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {

@@ -1,4 +1,4 @@
-//! Which URL the journal may be posted to: https, or http that stays on this machine.
+//! Which URL may be asked: https, or http that stays on this machine.
 //!
 //! Fixed by the configuration: no redirect and no proxy leads anywhere else.
 
@@ -7,20 +7,20 @@ use url::{Host, Url};
 
 /// A URL, taken apart.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Endpoint {
-    pub(super) tls: bool,
+pub struct Endpoint {
+    pub tls: bool,
     /// A name, or an IP address without brackets.
-    pub(super) host: String,
-    pub(super) port: u16,
+    pub host: String,
+    pub port: u16,
     /// As the `Host` header has it.
-    pub(super) authority: String,
+    pub authority: String,
     /// Path and query.
-    pub(super) target: String,
+    pub target: String,
 }
 
 impl Endpoint {
     /// The error says what is wrong of the URL and repeats nothing of it: a query may hold a secret.
-    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
         // A parser of URLs takes line breaks out silently; here they are an error.
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return Err("holds blanks or control characters");
