@@ -2,8 +2,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help deps demo test test-peers lint bench
 
-# Where this repository's test corpora lie, when they do: see `make test`.
-export ERRAND_CORPORA
 # What `make test` printed: its last step looks there for the tests that the documents name.
 RUN := $(or $(CARGO_TARGET_DIR),target)/test-run.txt
 

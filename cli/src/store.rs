@@ -12,7 +12,7 @@ use proto_types::{OsEntropy, SystemClock};
 use serde_json::json;
 use server_core::journal::{Ending, Verdict};
 use server_daemon::{
-    Machine, ServerConfig, StorePlace, open_store,
+    Machine, ServerConfig, StorePlace, existing_store, open_store,
     store::{Backup, Copied, CopyError, Files, PostgresConfig, Progress, backup, copy, restore, verify},
 };
 use std::{
@@ -175,7 +175,7 @@ fn machine() -> Machine {
 }
 
 async fn check(config: ServerConfig, out: Output) -> Result<i32> {
-    let store = open_store(&config, &machine()).await.map_err(|e| start_failed(&e))?;
+    let store = existing_store(&config, &machine()).await.map_err(|e| start_failed(&e))?;
     let line = Line::new();
     let told = verify(store.as_ref(), &mut |done, of| line.tell("records", done, of)).await;
     line.end();

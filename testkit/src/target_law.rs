@@ -57,6 +57,7 @@ impl Subject<'_> {
             due_at: self.now,
             tries: 0,
             last_error: None,
+            attempt: None,
         }
     }
 

@@ -122,6 +122,7 @@ fn unit(owner: &Owner, store_id: &str) -> Result<Commit> {
             store_id,
             revocability: Revocability::TtlOnly,
             expires_at: now.plus(LIFE),
+            attempt: None,
             now,
         };
         unit = lease::mint(new, handle()).on_behalf_of(&task, None).onto(unit);

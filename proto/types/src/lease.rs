@@ -148,6 +148,21 @@ pub struct Lease {
     /// What the target said last, when revoking failed.
     #[serde(default)]
     pub last_error: Option<String>,
+    /// The request it answers, when that had an `Idempotency-Key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<Box<Attempt>>,
+}
+
+/// A request that may be sent again, and how many times it was answered before. Digests alone, so that neither a client's
+/// key nor what it asked for stands anywhere; each is 16 bytes in lowercase hex.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Of the task and the key.
+    pub key: Box<str>,
+    /// Of the key and everything that was asked for.
+    pub request: Box<str>,
+    /// 0 for the first answer; each that comes after one that is gone counts one more.
+    pub number: u32,
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub use entry::{Entry, JoinToken, Node, Selector};
 pub use hold::Hold;
 pub use id::{EntryId, HoldId, IdError, LeaseId, SpiffeId, TaskId, TrustDomain, WorkloadId};
 pub use journal::{CredentialNote, DecisionNote, Position, Record};
-pub use lease::{CredentialName, Handle, Lease, LeaseState, Revocability};
+pub use lease::{Attempt, CredentialName, Handle, Lease, LeaseState, Revocability};
 pub use placement::{CredentialInfo, Placement};
 pub use secret::Secret;
 pub use target::{KeyUse, PolicyDoc, RoleName, TargetDoc};

@@ -5,8 +5,8 @@
 
 use crate::ports::{Commit, Guard, Write};
 use proto_types::{
-    CredentialName, CredentialNote, DecisionNote, Handle, Lease, LeaseId, LeaseState, Record, Revocability, RoleName,
-    Task, Timestamp,
+    Attempt, CredentialName, CredentialNote, DecisionNote, Handle, Lease, LeaseId, LeaseState, Record, Revocability,
+    RoleName, Task, Timestamp,
 };
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -87,6 +87,8 @@ pub struct NewLease<'a> {
     pub revocability: Revocability,
     /// The least of all limits ([`crate::exchange::narrow`]).
     pub expires_at: Timestamp,
+    /// The request it answers, when that may be sent again.
+    pub attempt: Option<Box<Attempt>>,
     pub now: Timestamp,
 }
 
@@ -108,6 +110,7 @@ impl NewLease<'_> {
             due_at,
             tries: 0,
             last_error: None,
+            attempt: self.attempt,
         }
     }
 }

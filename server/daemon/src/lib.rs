@@ -13,7 +13,7 @@ mod start;
 
 pub use config::{ConfigProblem, Listen, ServerConfig};
 pub use server_store::StorePlace;
-pub use start::{Addresses, Decorators, Machine, Running, Server, StartError, open_store};
+pub use start::{Addresses, Decorators, Machine, Running, Server, StartError, existing_store, open_store};
 
 /// What is done to a store without a server: the command line reaches it through the composition, as everything else.
 pub use server_store as store;

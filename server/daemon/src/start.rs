@@ -192,11 +192,22 @@ impl Server {
 
 /// Opens the store that a configuration names. A server that runs on a file keeps everybody else out.
 pub async fn open_store(config: &ServerConfig, machine: &Machine) -> Result<Arc<dyn Store>, StartError> {
-    let options =
-        OpenOptions::new(config.trust_domain.to_string(), config.dev, machine.entropy.clone(), machine.clock.clone())
-            .accept_rollback(config.accept_rollback)
-            .accept_clock(config.accept_clock)
-            .remember_in(config.data_dir.join("store-seen.json"));
+    open_as(config, store_options(config, machine)).await
+}
+
+/// The store that is there, as it is.
+pub async fn existing_store(config: &ServerConfig, machine: &Machine) -> Result<Arc<dyn Store>, StartError> {
+    open_as(config, store_options(config, machine).as_it_is()).await
+}
+
+fn store_options(config: &ServerConfig, machine: &Machine) -> OpenOptions {
+    OpenOptions::new(config.trust_domain.to_string(), config.dev, machine.entropy.clone(), machine.clock.clone())
+        .accept_rollback(config.accept_rollback)
+        .accept_clock(config.accept_clock)
+        .remember_in(config.data_dir.join("store-seen.json"))
+}
+
+async fn open_as(config: &ServerConfig, options: OpenOptions) -> Result<Arc<dyn Store>, StartError> {
     Ok(match &config.store {
         StorePlace::Sqlite(path) => SqliteStore::open(path, options)?,
         StorePlace::Postgres(place) => PostgresStore::open(place.clone(), options).await?,

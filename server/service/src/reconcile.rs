@@ -23,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Revocations at once in one target.
 const PER_TARGET: usize = 8;
+/// What is to be ended is divided into so many parts among the servers that are up.
+const PARTS: u32 = 16;
 /// Leases looked at in one round.
 const ROUND: usize = 256;
 /// The longest a target may take to revoke once.
@@ -79,6 +81,8 @@ impl Service {
         if !self.settings().shared_store {
             self.recover().await;
         }
+        // Asked for before there is anything to do, so that it is divided by then.
+        self.inner.ports.duties.holds_part("leases", 0, PARTS);
         let (mut pruned, mut looked) = (0, Looked::default());
         loop {
             // By a clock that leapt everything would be over: nothing is, until it is right again.
@@ -122,7 +126,7 @@ impl Service {
                 *of_target.entry(lease.role.target().into()).or_default() += 1;
             }
             s.due_leases(now, ROUND, |lease| {
-                if busy.contains(&lease.id) || !self.ends_in(lease.role.target()) {
+                if busy.contains(&lease.id) || !self.ends(lease.id) {
                     return false;
                 }
                 let n = of_target.entry(lease.role.target().into()).or_default();
@@ -132,9 +136,11 @@ impl Service {
         })
     }
 
-    /// Whether it is this server that ends what is over in a target.
-    fn ends_in(&self, target: &str) -> bool {
-        self.inner.ports.duties.holds(&format!("target {target}"))
+    /// Whether it is this server that ends a lease when it is over.
+    fn ends(&self, id: LeaseId) -> bool {
+        // The last byte of a version 7 UUID is random.
+        let part = u32::from(id.uuid().as_bytes()[15]) % PARTS;
+        self.inner.ports.duties.holds_part("leases", part, PARTS)
     }
 
     /// After a start: who held the secret of an `intended` lease died with it. What is being issued by now is somebody's.
@@ -239,7 +245,9 @@ impl Service {
                 s.targets.iter().filter_map(|(n, t)| Some((n.clone(), t.target.as_ref().ok()?.clone()))).collect()
             });
             let mut seen = HashSet::new();
-            for (name, target) in targets.into_iter().filter(|(name, _)| self.ends_in(name)) {
+            for (name, target) in
+                targets.into_iter().filter(|(name, _)| self.inner.ports.duties.holds(&format!("scan {name}")))
+            {
                 if let Err(error) = self.scan_target(&name, target.as_ref(), &suspects, &mut seen).await {
                     tracing::warn!(target = name, %error, "a target could not be scanned");
                 }
@@ -343,6 +351,7 @@ impl Service {
             due_at: now,
             tries: 0,
             last_error: None,
+            attempt: None,
         };
         if let Err(error) = target.revoke(&stand_in).await {
             tracing::warn!(target = name, %error, "an orphan could not be ended; the next scan finds it again");

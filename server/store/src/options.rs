@@ -32,6 +32,7 @@ pub struct OpenOptions {
     pub(crate) dev: bool,
     pub(crate) accept_rollback: bool,
     pub(crate) accept_clock: bool,
+    pub(crate) as_it_is: bool,
     pub(crate) memory: Option<PathBuf>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -45,6 +46,7 @@ impl OpenOptions {
             dev,
             accept_rollback: false,
             accept_clock: false,
+            as_it_is: false,
             memory: None,
             entropy,
             clock,
@@ -58,6 +60,11 @@ impl OpenOptions {
     /// Takes the clock for right as it stands, however far it is from the newest record.
     pub fn accept_clock(mut self, yes: bool) -> Self {
         self.accept_clock = yes;
+        self
+    }
+    /// Opens what is there as it is: nothing is made, and nothing brought up to date.
+    pub fn as_it_is(mut self) -> Self {
+        self.as_it_is = true;
         self
     }
     /// Remembers in this file what was seen of a shared store last, and refuses one that has gone back behind it. A store in a

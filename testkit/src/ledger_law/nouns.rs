@@ -148,6 +148,7 @@ pub fn lease(n: u64, of: u64) -> Lease {
         due_at: at(10),
         tries: 0,
         last_error: None,
+        attempt: None,
     }
 }
 

@@ -31,6 +31,8 @@ pub enum Rule {
     AliveAfterEnd,
     /// Nothing is handed to a task that has ended.
     HandedAfterEnd,
+    /// A request with an `Idempotency-Key` has one credential at a time.
+    AnsweredTwice,
     /// A name is given once.
     NameTwice,
     /// Row and journal tell the same.
@@ -77,6 +79,9 @@ struct Story<'a> {
     joined: HashMap<&'a str, usize>,
     last: HashMap<String, (Lease, &'a str)>,
     intended_names: BTreeMap<String, BTreeSet<String>>,
+    /// Leases that are made or handed, by the key of the request they answer.
+    answering: HashMap<Box<str>, BTreeSet<String>>,
+    answered_twice: BTreeSet<String>,
 }
 
 impl<'a> Story<'a> {
@@ -108,6 +113,16 @@ impl<'a> Story<'a> {
                 }
                 _ => {}
             }
+            if let Some(attempt) = &lease.attempt {
+                let alive = story.answering.entry(attempt.key.clone()).or_default();
+                match lease.state {
+                    LeaseState::Intended | LeaseState::Handed => alive.insert(id.clone()),
+                    _ => alive.remove(&id),
+                };
+                if alive.len() > 1 {
+                    story.answered_twice.insert(format!("{}: {alive:?}", attempt.key));
+                }
+            }
             story.last.insert(id, (lease, &record.kind));
         }
         story
@@ -126,6 +141,9 @@ pub fn check(evidence: &Evidence) -> Violations {
     rows(&mut found, evidence, &story);
     for (node, times) in story.joined.iter().filter(|(_, times)| **times > 1) {
         found.add(Rule::TokenSpentTwice, format!("{node} attested {times} times"));
+    }
+    for twice in &story.answered_twice {
+        found.add(Rule::AnsweredTwice, twice);
     }
     for (name, ids) in story.intended_names.iter().filter(|(_, ids)| ids.len() > 1) {
         found.add(Rule::NameTwice, format!("{name} for {ids:?}"));

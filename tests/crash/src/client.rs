@@ -222,20 +222,32 @@ struct Granted {
 impl Task {
     /// One credential; it is written down before anything else is done with it.
     pub async fn exchange(&self, world: &World, hello: &Hello, role: &str) -> Result<CredentialInfo, CallError> {
-        let body = self.ask(hello, &[("audience", role)]).await?;
+        let body = self.ask(hello, &[("audience", role)], None).await?;
+        self.granted(world, role, &body)
+    }
+
+    /// One credential for all requests with this `Idempotency-Key`.
+    pub async fn exchange_as(
+        &self,
+        world: &World,
+        hello: &Hello,
+        role: &str,
+        key: &str,
+    ) -> Result<CredentialInfo, CallError> {
+        let body = self.ask(hello, &[("audience", role)], Some(key)).await?;
         self.granted(world, role, &body)
     }
 
     /// An SSH certificate for this key, one line of OpenSSH.
     pub async fn certificate(&self, world: &World, hello: &Hello, key: &str) -> Result<CredentialInfo, CallError> {
         let details = serde_json::json!([{ "type": "urn:errand:key", "public_key": key }]).to_string();
-        let body = self.ask(hello, &[("audience", MINTED), ("authorization_details", &details)]).await?;
+        let body = self.ask(hello, &[("audience", MINTED), ("authorization_details", &details)], None).await?;
         self.granted(world, MINTED, &body)
     }
 
     /// A task token; its `jti` is written down.
     pub async fn token(&self, world: &World, hello: &Hello) -> Result<(), CallError> {
-        let Token { access_token } = serde_json::from_slice(&self.ask(hello, &[]).await?).map_err(broken)?;
+        let Token { access_token } = serde_json::from_slice(&self.ask(hello, &[], None).await?).map_err(broken)?;
         world.seen.write(&Seen::Signed { kind: "token".into(), id: jti(&access_token)? }).map_err(broken)
     }
 
@@ -248,7 +260,7 @@ impl Task {
     }
 
     /// One request to the token endpoint; the body of a 200.
-    async fn ask(&self, hello: &Hello, more: &[(&str, &str)]) -> Result<Bytes, CallError> {
+    async fn ask(&self, hello: &Hello, more: &[(&str, &str)], key: Option<&str>) -> Result<Bytes, CallError> {
         let mut form = vec![
             ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
             ("subject_token", self.subject_token.as_str()),
@@ -257,11 +269,13 @@ impl Task {
         form.extend(more);
         let escape = |text| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC);
         let form: Vec<_> = form.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
-        let request = http::Request::post("/oauth2/token")
+        let mut request = http::Request::post("/oauth2/token")
             .header(http::header::HOST, "errand.example.org")
-            .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(Full::new(Bytes::from(form.join("&"))))
-            .map_err(broken)?;
+            .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        let request = request.body(Full::new(Bytes::from(form.join("&")))).map_err(broken)?;
         let stream = connect(self.tls.clone(), hello.mtls).await.map_err(broken)?;
         converse(stream, request).await
     }
@@ -350,6 +364,16 @@ pub async fn admin(socket: &Path, path: &str) -> Result<Bytes, CallError> {
     let stream = UnixStream::connect(socket).await.map_err(broken)?;
     let request = http::Request::get(path).header(http::header::HOST, "localhost").body(Full::default());
     converse(stream, request.map_err(broken)?).await
+}
+
+/// Ends a credential, by an operator's word.
+pub async fn revoke(socket: &Path, lease: &str) -> Result<(), CallError> {
+    let stream = UnixStream::connect(socket).await.map_err(broken)?;
+    let request = http::Request::post(format!("/v1/leases/{lease}/revoke"))
+        .header(http::header::HOST, "localhost")
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from_static(b"{}")));
+    converse(stream, request.map_err(broken)?).await.map(drop)
 }
 
 /// Exports the journal to where the checker reads it.

@@ -202,7 +202,8 @@ async fn a_data_dir_that_is_rolled_back_is_written_again_and_stays_this_agent_s(
         }
         put_old(&data(&world));
         let as_it_was = || FILES.map(|file| read(&world, file)) == newest;
-        world.while_time_passes("the newest is back", Duration::from_secs(5), as_it_was).await;
+        // In small steps: when the agent is slow, its SVID must not come to its next renewal meanwhile.
+        world.while_time_passes("the newest is back", Duration::from_secs(1), as_it_was).await;
         let ports = Ports { clock: std::sync::Arc::new(world.clock.clone()), ..Ports::system() };
         let second = Agent::start(world.config(), ports).await.err();
         assert!(matches!(second, Some(StartError::Disk(DiskError::Busy { .. }))), "{second:?}");

@@ -41,7 +41,8 @@ pub fn list() -> List {
 
 /// The folder of the vectors, when there is one.
 pub fn folder() -> Option<PathBuf> {
-    let found = std::env::var_os("ERRAND_CORPORA").map(|dir| PathBuf::from(dir).join("wycheproof"));
+    let named = std::env::var_os("ERRAND_CORPORA").filter(|dir| !dir.is_empty());
+    let found = named.map(|dir| PathBuf::from(dir).join("wycheproof"));
     if found.is_none() {
         println!("ERRAND_CORPORA is not set: Wycheproof's vectors were not tried");
     }

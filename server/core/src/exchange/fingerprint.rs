@@ -5,10 +5,14 @@ use super::{
     error::{OAuthError, invalid_request},
     request::{ExchangeRequest, Goal},
 };
+use crate::ports::Claim;
 use aws_lc_rs::digest;
+use proto_types::{Attempt, Task};
 use serde_json::json;
 
 const DOMAIN: &[u8] = b"errand-exchange-v1\0";
+const KEY_DOMAIN: &[u8] = b"errand-idempotency-key-v1\0";
+const REQUEST_DOMAIN: &[u8] = b"errand-idempotent-request-v1\0";
 const MAX_KEY: usize = 128;
 
 /// Reads the `Idempotency-Key` headers of a request: none, or one of 1 to 128 visible ASCII characters.
@@ -45,9 +49,29 @@ pub fn fingerprint(request: &ExchangeRequest, proven: &Proven) -> [u8; 32] {
     // Strict parsing let in neither numbers beyond 2^53 nor fractions that have no exact form.
     let canonical =
         serde_json_canonicalizer::to_vec(&whole).expect("strings, lists and I-JSON numbers have a canonical form");
+    sha256(&[DOMAIN, &canonical])
+}
+
+/// What a lease says of the request that it answers first: [`fingerprint`] and key as digests over the one that the client
+/// keeps to itself.
+pub fn first_attempt(task: &Task, key: &str, fingerprint: &[u8; 32]) -> Attempt {
+    let short = |parts: &[&[u8]]| hex::encode(&sha256(parts)[..16]).into();
+    Attempt {
+        key: short(&[KEY_DOMAIN, task.id.to_string().as_bytes(), key.as_bytes()]),
+        request: short(&[REQUEST_DOMAIN, fingerprint, key.as_bytes()]),
+        number: 0,
+    }
+}
+
+/// What only one server can take: the right to answer so.
+pub fn claim_of(attempt: &Attempt, task: &Task) -> Claim {
+    let key = format!("{}/{}", attempt.key, attempt.number);
+    Claim { kind: "answer", key: key.into(), expires_at: task.ends_at }
+}
+
+fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     let mut ctx = digest::Context::new(&digest::SHA256);
-    ctx.update(DOMAIN);
-    ctx.update(&canonical);
+    parts.iter().for_each(|part| ctx.update(part));
     let mut out = [0; 32];
     out.copy_from_slice(ctx.finish().as_ref());
     out

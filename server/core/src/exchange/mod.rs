@@ -23,7 +23,7 @@ pub use admit::{Admitted, Proven};
 pub use client::ClientAuth;
 pub use details::{Details, KEY_TYPE};
 pub use error::{OAuthCode, OAuthError};
-pub use fingerprint::{fingerprint, idempotency_key};
+pub use fingerprint::{claim_of, fingerprint, first_attempt, idempotency_key};
 pub use form::{ExchangeForm, MAX_BODY, MAX_PARAMS, no_query};
 pub use introspection::{Asker, Introspection, LiveToken, TokenKind};
 pub use narrow::{Limits, MAX_TASK_TOKEN, narrow, narrow_task_token};

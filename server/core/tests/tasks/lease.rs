@@ -23,7 +23,8 @@ fn fresh(revocability: Revocability, make: impl FnOnce(NewLease<'_>) -> Moved) -
     let task = task(1, &["orders-db/readonly"], None);
     let role = role("orders-db/readonly");
     let (id, kind, store_id) = (lease_id(1), "postgres", "k3m9x");
-    make(NewLease { id, task: &task, role, kind, store_id, revocability, expires_at: end(), now: NOW }).lease
+    make(NewLease { id, task: &task, role, kind, store_id, revocability, expires_at: end(), attempt: None, now: NOW })
+        .lease
 }
 
 fn in_state(state: LeaseState) -> Lease {

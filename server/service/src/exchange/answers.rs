@@ -1,9 +1,14 @@
 //! Answers kept for their `Idempotency-Key`: scoped to the task and the key, in memory only, at most two minutes and
-//! never past the task. Decides whether a request is a retry; never two credentials alive for one key.
+//! never past the task. Decides whether a request is a retry that this server can answer; [`super::again`] sees to those
+//! that it cannot.
 
-use super::{Exchanged, refuse, unavailable};
+use super::{
+    Exchanged,
+    again::{another_request, under_way},
+    refuse, unavailable,
+};
 use crate::Service;
-use proto_types::{LeaseId, Secret, Task, TaskId, Timestamp};
+use proto_types::{LeaseId, LeaseState, Secret, Task, TaskId, Timestamp};
 use server_core::exchange::{OAuthCode, OAuthError, TokenResponse};
 use std::{
     collections::HashMap,
@@ -31,8 +36,8 @@ struct Kept {
 }
 
 impl Service {
-    /// The kept answer of the same request; a key that was used for another request, or whose first request is still
-    /// under way, is refused. When the answer is gone the old lease is revoked first: never two alive.
+    /// The kept answer of the same request, while its credential is alive; a key that was used for another request, or
+    /// whose first request is still under way, is refused.
     pub(super) async fn recall(
         &self,
         task: &Task,
@@ -40,57 +45,47 @@ impl Service {
         print: [u8; 32],
         now: Timestamp,
     ) -> Result<Option<Exchanged>, OAuthError> {
-        let stale = {
-            let mut kept = self.inner.exchange.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if kept.len() >= MAX_ANSWERS {
-                kept.retain(|_, k| k.pending || k.until > now);
-            }
-            let of_task = kept.keys().filter(|(id, _)| *id == task.id).count();
-            if of_task >= MAX_ANSWERS_OF_TASK {
-                // A task that takes a new key for every call gives up what it was answered longest ago, not others'.
-                let oldest =
-                    kept.iter().filter(|((id, _), k)| *id == task.id && !k.pending).min_by_key(|(_, k)| k.until);
-                if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-                    kept.remove(&oldest);
-                }
-            }
-            if kept.len() >= MAX_ANSWERS {
-                return Err(refuse(
-                    OAuthCode::TemporarilyUnavailable,
-                    "too many answers are kept; try again in a minute",
-                ));
-            }
-            let fresh = Kept { fingerprint: print, pending: true, lease: None, answer: None, until: now };
-            match kept.insert((task.id, key.to_string()), fresh) {
-                None => None,
-                Some(found) if found.fingerprint != print => {
-                    kept.insert((task.id, key.to_string()), found);
-                    let why = "this Idempotency-Key was used for another request; take a new one";
-                    return Err(refuse(OAuthCode::InvalidRequest, why));
-                }
-                Some(found) if found.pending => {
-                    kept.insert((task.id, key.to_string()), found);
-                    let why = "the first request with this Idempotency-Key is still under way; try again in a moment";
-                    return Err(refuse(OAuthCode::TemporarilyUnavailable, why));
-                }
-                Some(found) if found.until > now && found.answer.is_some() => {
-                    let answer = found.answer.clone();
-                    kept.insert((task.id, key.to_string()), found);
-                    let answer = answer.and_then(|json| serde_json::from_str(json.expose()).ok());
-                    return answer
-                        .map(|a| Some(Exchanged(a)))
-                        .ok_or_else(|| refuse(OAuthCode::ServerError, "the kept answer cannot be read"));
-                }
-                Some(found) => found.lease,
-            }
-        };
-        if let Some(lease) = stale
-            && let Err(error) = self.lease_revoke(lease, None).await
-        {
-            self.forget(task, key);
-            return Err(unavailable(error));
+        let place = (task.id, key.to_string());
+        if self.inner.exchange.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&place) {
+            // Another server may have ended what was answered.
+            self.confirm().await.map_err(unavailable)?;
         }
+        let mut kept = self.inner.exchange.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= MAX_ANSWERS {
+            kept.retain(|_, k| k.pending || k.until > now);
+        }
+        let of_task = kept.keys().filter(|(id, _)| *id == task.id).count();
+        if of_task >= MAX_ANSWERS_OF_TASK {
+            // A task that takes a new key for every call gives up what it was answered longest ago, not others'.
+            let oldest = kept.iter().filter(|((id, _), k)| *id == task.id && !k.pending).min_by_key(|(_, k)| k.until);
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                kept.remove(&oldest);
+            }
+        }
+        if kept.len() >= MAX_ANSWERS {
+            return Err(refuse(OAuthCode::TemporarilyUnavailable, "too many answers are kept; try again in a minute"));
+        }
+        if let Some(found) = kept.get(&place) {
+            if found.fingerprint != print {
+                return Err(another_request());
+            }
+            if found.pending {
+                return Err(under_way());
+            }
+            if let Some(json) = found.answer.as_ref().filter(|_| found.until > now && self.is_handed(found.lease)) {
+                let answer = serde_json::from_str(json.expose());
+                return answer
+                    .map(|a| Some(Exchanged(a)))
+                    .map_err(|_| refuse(OAuthCode::ServerError, "the kept answer cannot be read"));
+            }
+        }
+        kept.insert(place, Kept { fingerprint: print, pending: true, lease: None, answer: None, until: now });
         Ok(None)
+    }
+
+    /// Whether what was answered is of use still: not when it was ended since.
+    fn is_handed(&self, lease: Option<LeaseId>) -> bool {
+        lease.is_none_or(|id| self.read(|s| s.leases.get(&id).is_some_and(|l| l.state == LeaseState::Handed)))
     }
 
     pub(super) fn forget(&self, task: &Task, key: &str) {

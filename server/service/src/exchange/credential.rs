@@ -1,15 +1,17 @@
 //! One credential: leased, created in its target, handed; or minted and handed. Whatever fails in between leaves a lease
 //! that is ended, or nothing at all.
 
-use super::{refuse, unavailable};
+use super::{again::under_way, refuse, unavailable};
 use crate::{Service, ServiceError, reconcile::Busy, tasks};
-use proto_types::{CredentialInfo, CredentialName, Grant, Lease, LeaseId, RoleName, TargetDoc, Task, Timestamp};
+use proto_types::{
+    Attempt, CredentialInfo, CredentialName, Grant, Lease, LeaseId, RoleName, TargetDoc, Task, Timestamp,
+};
 use server_core::{
     exchange::{ExchangeRequest, JournalPlace, Limits, OAuthCode, OAuthError, TokenResponse, narrow},
     lease::{self, NewLease},
     ports::{Commit, Decision, Durable, Guard, IssueError, IssueRequest, Issued, Making, RoleLimits, Target},
 };
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 /// The longest a target may take to create.
 const ISSUE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -21,6 +23,7 @@ impl Service {
         grant: &Grant,
         request: &ExchangeRequest,
         bound: Option<Timestamp>,
+        attempt: Option<Attempt>,
         now: Timestamp,
     ) -> Result<(TokenResponse, LeaseId), OAuthError> {
         let role = &grant.role;
@@ -46,18 +49,38 @@ impl Service {
         let (key, params) = (request.details.key(limits.key)?, request.details.params()?);
         let narrowed = Limits { task, grant, role: &limits, decision: &decision, subject_expires: bound, asked, now };
         let not_after = narrow(&narrowed)?;
-        let order = Order { task, role, limits: &limits, decision: &decision, key, params, not_after, now };
-        match limits.making {
-            Making::Created => {
-                let held = self.intend(&order).await?;
-                self.create(target, held, order).await
-            }
+        let attempt = match attempt {
+            Some(first) => Some(self.supersede(task, first).await?),
+            None => None,
+        };
+        let mut order =
+            Order { task, role, limits: &limits, decision: &decision, key, params, not_after, attempt, now };
+        if let Some(made) = self.answer(&*target, &order).await? {
+            return Ok(made);
+        }
+        if let Some(lost) = &order.attempt {
+            order.attempt = Some(self.behind(task, lost).await?);
+        }
+        self.answer(&*target, &order).await?.ok_or_else(under_way)
+    }
+
+    /// `None` when this attempt is somebody's already, and then nothing was made.
+    async fn answer(
+        &self,
+        target: &dyn Target,
+        order: &Order<'_>,
+    ) -> Result<Option<(TokenResponse, LeaseId)>, OAuthError> {
+        match order.limits.making {
+            Making::Created => match self.intend(order).await? {
+                Some(held) => self.create(target, held, order).await.map(Some),
+                None => Ok(None),
+            },
             Making::Minted => self.mint(target, order).await,
         }
     }
 
     /// The lease with the name its credential will have, durable before the target is touched.
-    async fn intend(&self, order: &Order<'_>) -> Result<Intended, OAuthError> {
+    async fn intend(&self, order: &Order<'_>) -> Result<Option<Intended>, OAuthError> {
         let place = self.place(order.role)?;
         let id = LeaseId::new(self.inner.ports.entropy.uuid_v7(order.now));
         let busy = self.take_lease(id).ok_or_else(|| refuse(OAuthCode::ServerError, "the lease id is taken"))?;
@@ -65,15 +88,15 @@ impl Service {
             .on_behalf_of(order.task, Some(tasks::decision_note(order.decision)));
         let lease = moved.lease.clone();
         let unit = self.guarded(moved.commit(), order.task).map_err(unavailable)?.when(place.guard);
-        let durable = self.commit_and_follow(unit).await.map_err(unavailable)?;
-        Ok(Intended { lease, durable, busy })
+        let durable = self.commit_answer(unit, order.task, order.attempt.as_ref()).await?;
+        Ok(durable.map(|durable| Intended { lease, durable, busy }))
     }
 
     async fn create(
         &self,
-        target: Arc<dyn Target>,
+        target: &dyn Target,
         intended: Intended,
-        order: Order<'_>,
+        order: &Order<'_>,
     ) -> Result<(TokenResponse, LeaseId), OAuthError> {
         let Intended { lease: held, durable, busy: _busy } = intended;
         let (task, decision) = (order.task, order.decision);
@@ -102,7 +125,11 @@ impl Service {
 
     /// Signed first: nothing exists before the release, and what is not released is forgotten. Its lease begins as
     /// `handed`, in the commit that the release waits for.
-    async fn mint(&self, target: Arc<dyn Target>, order: Order<'_>) -> Result<(TokenResponse, LeaseId), OAuthError> {
+    async fn mint(
+        &self,
+        target: &dyn Target,
+        order: &Order<'_>,
+    ) -> Result<Option<(TokenResponse, LeaseId)>, OAuthError> {
         let place = self.place(order.role)?;
         let id = LeaseId::new(self.inner.ports.entropy.uuid_v7(order.now));
         let (task, decision) = (order.task, order.decision);
@@ -111,13 +138,13 @@ impl Service {
         if issued.not_after > order.not_after {
             return Err(refuse(OAuthCode::ServerError, "the certificate would outlive what was granted"));
         }
-        let moved = lease::mint(self.new_lease(id, &order, &place, issued.not_after), issued.handle.clone())
+        let moved = lease::mint(self.new_lease(id, order, &place, issued.not_after), issued.handle.clone())
             .on_behalf_of(task, Some(tasks::decision_note(decision)));
         let mut answer = respond(&moved.lease, &issued, self.now())?;
         let unit = self.guarded(moved.commit(), task).map_err(unavailable)?.when(place.guard);
-        let released = self.commit_and_follow(unit).await.map_err(unavailable)?;
+        let Some(released) = self.commit_answer(unit, task, order.attempt.as_ref()).await? else { return Ok(None) };
         answer.journal = JournalPlace::of(&released);
-        Ok((answer, id))
+        Ok(Some((answer, id)))
     }
 
     /// The target as its document stands now; the guard makes sure that it still does when the lease is written.
@@ -146,6 +173,7 @@ impl Service {
             store_id: &self.inner.meta.store_id,
             revocability: order.limits.revocability,
             expires_at,
+            attempt: order.attempt.clone().map(Box::new),
             now: order.now,
         }
     }
@@ -219,6 +247,8 @@ struct Order<'a> {
     key: Option<String>,
     params: serde_json::Value,
     not_after: Timestamp,
+    /// Of a request that may be sent again.
+    attempt: Option<Attempt>,
     now: Timestamp,
 }
 

@@ -6,6 +6,7 @@
 //!
 //! Whoever calls without a certificate needs every permit that applies to waive binding, and spends its assertion.
 
+mod again;
 mod answers;
 mod caller;
 mod credential;
@@ -18,12 +19,12 @@ pub use caller::{ExchangeCaller, TokenCaller};
 use crate::{Service, ServiceError};
 use caller::Proof;
 use proto_jose::VerifiedJwt;
-use proto_types::{LeaseId, Record, RoleName, Task, Timestamp, hold::Stopped};
+use proto_types::{Attempt, LeaseId, Record, RoleName, Task, Timestamp, hold::Stopped};
 use serde_json::json;
 use server_core::{
     exchange::{
         Admitted, ClientAuth, ExchangeRequest, Goal, JournalPlace, OAuthCode, OAuthError, Proven, SubjectType,
-        TokenResponse, TokenType, fingerprint, narrow_task_token,
+        TokenResponse, TokenType, fingerprint, first_attempt, narrow_task_token,
     },
     issue::{TaskTokenRequest, task_token_template},
     ports::{Action, Commit, Decision, Guard, Outcome, Query},
@@ -123,7 +124,8 @@ impl Service {
         {
             return Ok(answer);
         }
-        let made = self.make(caller, request, &admitted, &subject, now).await;
+        let attempt = key.as_ref().map(|key| first_attempt(&caller.task, key, &print));
+        let made = self.make(caller, request, &admitted, &subject, attempt, now).await;
         if let Some(key) = key {
             self.keep(&caller.task, key, &made, now);
         }
@@ -137,6 +139,7 @@ impl Service {
         request: &ExchangeRequest,
         admitted: &Admitted<'_>,
         subject: &VerifiedJwt,
+        attempt: Option<Attempt>,
         now: Timestamp,
     ) -> Result<(TokenResponse, Option<LeaseId>), OAuthError> {
         // A task token carries authority of its own: what it buys ends with it.
@@ -145,7 +148,7 @@ impl Service {
         match &admitted.grants[..] {
             [] => self.task_token(caller, admitted, token, now).await.map(|a| (a, None)),
             [grant] => {
-                let (answer, lease) = self.credential(&caller.task, grant, request, bound, now).await?;
+                let (answer, lease) = self.credential(&caller.task, grant, request, bound, attempt, now).await?;
                 if let Err(error) = self.last_look(caller, admitted, subject) {
                     self.take_back(lease).await;
                     return Err(error);

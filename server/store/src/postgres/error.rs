@@ -17,6 +17,12 @@ pub enum PostgresError {
     Asynchronous { at: String },
     #[error("{at} was written by a newer version (schema {found}, this program knows up to {known}): use that version")]
     NewerSchema { at: String, found: i64, known: i64 },
+    #[error("{at} holds no store; a server makes one when it starts")]
+    NoStore { at: String },
+    #[error(
+        "{at} was written by an older version (schema {found}, this program's is {known}): `errand store migrate` brings it up to date"
+    )]
+    OlderSchema { at: String, found: i64, known: i64 },
     #[error("{at} belongs to the trust domain `{store}`, not `{asked}`: one store serves one trust domain")]
     WrongTrustDomain { at: String, store: String, asked: String },
     #[error("{at} {}", if *.store_is_dev {

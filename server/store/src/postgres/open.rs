@@ -62,6 +62,12 @@ pub async fn open(connector: &Connector, options: &OpenOptions) -> Result<Opened
     if found > known {
         return Err(PostgresError::NewerSchema { at, found, known });
     }
+    if options.as_it_is && found == 0 {
+        return Err(PostgresError::NoStore { at });
+    }
+    if options.as_it_is && found < known {
+        return Err(PostgresError::OlderSchema { at, found, known });
+    }
     if found > 0 {
         accept(&at, meta(&mut conn).await.map_err(refused)?.as_ref(), options)?;
     }

@@ -203,6 +203,9 @@ impl Duties for PostgresStore {
     fn holds(&self, duty: &str) -> bool {
         self.duties.holds(duty)
     }
+    fn holds_part(&self, work: &str, part: u32, of: u32) -> bool {
+        self.duties.holds_part(work, part, of)
+    }
 }
 
 impl Ledger for PostgresStore {

@@ -23,6 +23,13 @@ pub enum OpenError {
         "{path} was written by a newer version (schema {found}, this program knows up to {known}): use that version"
     )]
     NewerSchema { path: PathBuf, found: i64, known: i64 },
+    #[error("{path} is not there; a server makes its store when it starts")]
+    NoStore { path: PathBuf },
+    #[error(
+        "{path} was written by an older version (schema {found}, this program's is {known}): `errand store migrate` brings it up \
+         to date"
+    )]
+    OlderSchema { path: PathBuf, found: i64, known: i64 },
     #[error("{path} belongs to the trust domain `{store}`, not `{asked}`: one store serves one trust domain")]
     WrongTrustDomain { path: PathBuf, store: String, asked: String },
     #[error("{path} {}", if *.store_is_dev {

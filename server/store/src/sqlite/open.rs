@@ -60,6 +60,9 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Opened, OpenError> {
     if found < SQLITE_NEEDED {
         return Err(OpenError::SqliteTooOld { found, needed: SQLITE_NEEDED });
     }
+    if options.as_it_is && !path.try_exists().map_err(io(path))? {
+        return Err(OpenError::NoStore { path: path.into() });
+    }
     folder(path)?;
     let lock = lock(path)?;
     if !path.try_exists().map_err(io(path))? {
@@ -71,6 +74,9 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Opened, OpenError> {
     let log = fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
     let conn = connect(path)?;
     let schema = version(path, &conn)?;
+    if options.as_it_is && schema < schema::known() {
+        return Err(OpenError::OlderSchema { path: path.into(), found: schema, known: schema::known() });
+    }
     settings(&conn).map_err(sql(path))?;
     logs_ahead(path)?;
     let mut meta = meta(path, &conn, options)?;

@@ -241,6 +241,9 @@ impl Duties for SqliteStore {
     fn holds(&self, duty: &str) -> bool {
         Alone.holds(duty)
     }
+    fn holds_part(&self, work: &str, part: u32, of: u32) -> bool {
+        Alone.holds_part(work, part, of)
+    }
 }
 
 impl Ledger for SqliteStore {

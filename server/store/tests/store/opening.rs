@@ -64,6 +64,19 @@ fn a_store_of_another_trust_domain_or_stamp_is_refused_and_opens_as_what_it_is()
 }
 
 #[test]
+fn a_store_that_is_only_looked_at_is_neither_made_nor_brought_up_to_date() {
+    let (folder, path) = place();
+    let look = || SqliteStore::open(&path, options("example.org", false).as_it_is()).map(drop);
+    assert!(matches!(look(), Err(OpenError::NoStore { .. })));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing was made");
+    drop(open(&path));
+    look().unwrap();
+    let now: i64 = Connection::open(&path).unwrap().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    edit(&path, "PRAGMA user_version = 1");
+    assert!(matches!(look(), Err(OpenError::OlderSchema { found: 1, known, .. }) if known == now));
+}
+
+#[test]
 fn a_newer_schema_is_refused_and_the_known_one_is_not() {
     let (_folder, path) = place();
     drop(open(&path));

@@ -148,7 +148,16 @@ async fn what_is_not_this_servers_store_is_refused_and_left_as_it_is() {
     pg.sql_on("ours", "UPDATE errand.schema_version SET version = version + 1").await;
     let newer = as_what("example.org", false).await.err();
     assert!(matches!(newer, Some(PostgresError::NewerSchema { .. })), "{newer:?}");
-    pg.sql_on("ours", "UPDATE errand.schema_version SET version = version - 1").await;
+    pg.sql_on("ours", "UPDATE errand.schema_version SET version = version - 2").await;
+    let look = async |name: &str| try_open(&pg, name, options("example.org", false).as_it_is()).await.err();
+    let older = look("ours").await;
+    assert!(matches!(older, Some(PostgresError::OlderSchema { .. })), "{older:?}");
+    pg.sql_on("ours", "UPDATE errand.schema_version SET version = version + 1").await;
+    assert!(look("ours").await.is_none());
+    for _ in 0..2 {
+        let none = look("empty").await;
+        assert!(matches!(none, Some(PostgresError::NoStore { .. })), "{none:?}: nothing is made");
+    }
 
     let store = as_what("example.org", false).await.unwrap();
     store.commit(note()).await.unwrap();
@@ -289,6 +298,38 @@ async fn a_duty_is_one_servers_and_is_somebodys_again_when_its_session_ends() {
     let (gone, left) = if one.holds("sink a") { (one, other) } else { (other, one) };
     drop(gone);
     poll::until("it passes on when a server ends", SOON, async || left.holds("sink a") && left.holds("sink b")).await;
+}
+
+/// F20: each server has as much of what is to be ended as any other, and a dead one's share goes to those that are left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn divided_work_is_spread_evenly_over_the_servers_that_are_up() {
+    const OF: u32 = 16;
+    let pg = PostgresFixture::start().await;
+    let clock = Arc::new(FakeClock::at(T0));
+    let live = |seed| OpenOptions::new("example.org", false, Arc::new(SeededEntropy::new(seed)), clock.clone());
+    let of = |store: &PostgresStore| (0..OF).filter(|part| store.holds_part("leases", *part, OF)).collect::<Vec<_>>();
+    let shares = async |what: &str, stores: &[&PostgresStore], wanted: &[usize]| {
+        poll::until(what, SOON, async || {
+            clock.advance(Duration::from_millis(500));
+            let held: Vec<_> = stores.iter().map(|store| of(store)).collect();
+            let mut counts: Vec<_> = held.iter().map(Vec::len).collect();
+            let mut all = held.concat();
+            all.sort_unstable();
+            counts.sort_unstable();
+            counts == wanted && all == (0..OF).collect::<Vec<_>>()
+        })
+        .await;
+    };
+    let one = try_open(&pg, "divided", live(1)).await.unwrap();
+    shares("who is alone does everything", &[&one], &[16]).await;
+    let other = try_open(&pg, "divided", live(2)).await.unwrap();
+    shares("two do half each", &[&one, &other], &[8, 8]).await;
+    let third = try_open(&pg, "divided", live(3)).await.unwrap();
+    shares("three do a third each", &[&one, &other, &third], &[4, 6, 6]).await;
+    drop(one);
+    shares("two are left with half each", &[&other, &third], &[8, 8]).await;
+    drop(other);
+    shares("and the last with everything", &[&third], &[16]).await;
 }
 
 /// F18: the answer to a commit is lost. What became of it is found out, and said as it is.

@@ -133,6 +133,7 @@ async fn hold(server: &Local, task: &Task, role: &str, count: usize) {
         store_id: &server.running.service.meta().store_id,
         revocability: Revocability::Instant,
         expires_at: now.plus(LIFE),
+        attempt: None,
         now,
     });
     let units = leases.map(|new| lease::mint(new, Value::Null)).map(|moved| moved.commit());

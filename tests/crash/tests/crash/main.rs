@@ -2,6 +2,8 @@
 //!
 //! `ERRAND_SEED=n` runs one seed only, the one that a failure printed.
 
+mod again;
+mod checkpoints;
 mod clock;
 mod descriptors;
 mod disk;
