@@ -42,8 +42,13 @@ pub async fn run(dir: &Path, lengths: &Lengths, report: &mut Report) -> Result<(
     postgres.sql("CREATE EXTENSION pg_stat_statements").await;
     std::fs::create_dir_all(dir.join("one"))?;
     let one = House::start(&dir.join("one"), &store).await?;
-    let mut other = one.beside(&dir.join("other"), &store).await?;
+    let node = Node::attest(&one).await?;
+    let entries = (0..ENTRIES).map(|i| house::entry(&format!("/bench/read/{i}"), node.id.clone(), format!("uid:{i}")));
+    let ids = one.create_entries(entries.collect()).await?;
+    // Before there is another, which reads each record once to follow it.
+    statements(&postgres, &node, &ids[0], lengths.span, report).await?;
 
+    let mut other = one.beside(&dir.join("other"), &store).await?;
     other.start_agent().await?;
     one.create_entry(house::PERSON, None).await?;
     let took = entry::to_svid_from(&one, &other, lengths.entries).await?;
@@ -52,10 +57,6 @@ pub async fn run(dir: &Path, lengths: &Lengths, report: &mut Report) -> Result<(
     report.add(row.target(Target::AtMost(100.0)));
     report.add(Row::new("  the same, p50", Unit::Millis, took.millis(0.5)));
 
-    let node = Node::attest(&one).await?;
-    let entries = (0..ENTRIES).map(|i| house::entry(&format!("/bench/read/{i}"), node.id.clone(), format!("uid:{i}")));
-    let ids = one.create_entries(entries.collect()).await?;
-    statements(&postgres, &node, &ids[0], lengths.span, report).await?;
     match Share::of_a_core(SHARE) {
         Ok(mut share) => {
             share.hold(&[&one, &other])?;

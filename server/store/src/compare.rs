@@ -113,15 +113,18 @@ pub async fn compare(place: &StorePlace, from: &Path, clock: Arc<dyn Clock>) -> 
             continue;
         }
         next = Some(position.0 + 1);
-        if found.forked_at.is_none() && position.0 < store.size {
+        if position.0 < store.size {
             match store.record(position.0).await? {
+                // Behind a fork a sink goes on with what the store has now.
                 Some(kept) if line.is(kept) => {
-                    found.same += 1;
+                    found.same += u64::from(found.forked_at.is_none());
                     continue;
                 }
                 // The store has let go of it in time: nothing is known.
                 None => continue,
-                Some(_) => found.forked_at = Some(position),
+                Some(_) => {
+                    found.forked_at.get_or_insert(position);
+                }
             }
         }
         if found.lost.kinds.values().sum::<u64>() >= MAX_LOST as u64 {

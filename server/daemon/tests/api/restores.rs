@@ -96,7 +96,8 @@ async fn what_was_ended_after_a_backup_is_ended_when_it_was_put_back() {
     let options = OpenOptions::new("example.org", false, Arc::new(SeededEntropy::new(1)), Arc::new(SystemClock));
     assert!(matches!(SqliteStore::open(&store, options), Err(OpenError::LogMissing { .. })));
 
-    let world = World::gone_back(dir, "", clock, found.lost.endings).await;
+    let lost = found.lost.kinds;
+    let world = World::gone_back(dir, SINK, clock, found.lost.endings).await;
     assert_eq!(ids(&world).await.len(), 3, "neither the deleted one nor the one that came later");
     assert!(!ids(&world).await.iter().any(|id| *id == made[1] || *id == later[0]));
     let agent = async |id| world.agents().get_agent(GetAgentRequest { id: Some(id), output_mask: None }).await;
@@ -106,5 +107,16 @@ async fn what_was_ended_after_a_backup_is_ended_when_it_was_put_back() {
     let holds: Vec<_> = holds["holds"].as_array().unwrap().iter().map(|h| h["id"].clone()).collect();
     assert_eq!(holds, [stands["id"].clone()]);
     assert!(world.attest(unused.as_bytes()).await.is_err(), "a token that may have been used is good no more");
-    world.server.stop().await;
+
+    // Its sink goes on in the same file, behind what was lost: that is not lost as well.
+    world.create((0..size).map(|n| entry(&format!("/since/{n}"))).collect()).await;
+    let newest = format!("{{\"position\":{},", world.records() - 1);
+    poll::until("the sink has the newest", SOON, async || {
+        world.clock.advance(std::time::Duration::from_millis(50));
+        std::fs::read_to_string(&sink).is_ok_and(|text| text.contains(&newest))
+    })
+    .await;
+    let dir = world.leave().await;
+    let found = held(dir.path(), "journal.jsonl").await.unwrap();
+    assert_eq!((found.lost.kinds, found.forked_at), (lost, Some(Position(copied.records))));
 }

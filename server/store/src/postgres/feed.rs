@@ -7,7 +7,7 @@ use crate::{
 };
 use proto_types::{Position, Record};
 use server_core::{
-    journal::{self, Private},
+    journal::{self, Hash, Private},
     ports::{ReadError, Records},
 };
 use sqlx::PgConnection;
@@ -18,22 +18,23 @@ pub async fn follow(shared: &Shared, pool: &Pool, from: Position, max: u32) -> R
     let max = max.min(PAGE);
     let found = match shared.recent(from, max) {
         Some(records) => Ok(records),
-        None => pool.at_once(move |conn| Box::pin(stored(conn, from, max))).await,
+        None => pool.at_once(move |conn| Box::pin(async move { Ok(page(conn, from, max).await?.0) })).await,
     };
     // Asked last: what went while it was being read lies before it by now.
     let start = shared.start();
     if from.0 < start { Err(ReadError::Pruned(Position(start))) } else { found }
 }
 
-/// Records from `from` on, without a gap.
-pub async fn stored(conn: &mut PgConnection, from: Position, max: u32) -> Result<Records, ReadError> {
-    let sql = "SELECT position, body FROM journal WHERE position >= $1 ORDER BY position LIMIT $2";
-    let rows: Vec<(i64, Vec<u8>)> =
+/// Records from `from` on, without a gap, and the leaf of the last.
+pub async fn page(conn: &mut PgConnection, from: Position, max: u32) -> Result<(Records, Option<Hash>), ReadError> {
+    let sql = "SELECT position, leaf, body FROM journal WHERE position >= $1 ORDER BY position LIMIT $2";
+    let rows: Vec<(i64, Vec<u8>, Vec<u8>)> =
         sqlx::query_as(sql).bind(int(from.0)).bind(i64::from(max)).fetch_all(&mut *conn).await.map_err(unreadable)?;
-    let positions: Vec<i64> = rows.iter().map(|(position, _)| *position).collect();
+    let positions: Vec<i64> = rows.iter().map(|(position, _, _)| *position).collect();
+    let leaf = rows.last().and_then(|(_, leaf, _)| Hash::try_from(leaf.as_slice()).ok());
     let mut beside = private(conn, &positions).await?;
     let mut records = Vec::with_capacity(rows.len());
-    for (position, body) in rows {
+    for (position, _, body) in rows {
         // A follower that is handed a gap would never know: better no answer than a wrong one.
         let expected = from.0 + records.len() as u64;
         if position != int(expected) {
@@ -42,7 +43,7 @@ pub async fn stored(conn: &mut PgConnection, from: Position, max: u32) -> Result
         let record = decoded(position, &body, &mut beside)?;
         records.push((Position(expected), Arc::new(record)));
     }
-    Ok(records)
+    Ok((records, leaf))
 }
 
 /// A row as a record, with what stands beside it.

@@ -163,13 +163,12 @@ impl Writer {
             let from = self.shared.size();
             let max = u32::try_from(size - from).unwrap_or(PAGE).min(PAGE);
             let page = async {
-                let records = feed::stored(conn, Position(from), max).await;
-                let records = records.map_err(|e| Error::Protocol(e.to_string()))?;
+                let page = feed::page(conn, Position(from), max).await;
+                let (records, leaf) = page.map_err(|e| Error::Protocol(e.to_string()))?;
                 let Some((last, _)) = records.last() else {
                     return Err(Error::Protocol(format!("there is no record at position {from}")));
                 };
-                let to = last.0 + 1;
-                Ok((to, leaf(conn, last.0).await?, records))
+                Ok((last.0 + 1, leaf, records))
             };
             let (to, last, records) = within(&*clock, READ, page).await?;
             self.last = last;

@@ -16,6 +16,7 @@ mod load;
 mod local;
 mod memory;
 mod panic;
+mod paused;
 mod planted;
 mod process;
 mod race;
