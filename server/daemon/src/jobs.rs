@@ -71,7 +71,7 @@ impl Running {
             loop {
                 let changed = tokio::select! {
                     () = stop.cancelled() => return,
-                    change = changes.recv() => matches!(change, Ok(Change::Authority) | Err(RecvError::Lagged(_))),
+                    change = changes.recv() => matches!(change, Ok(Change::Authority | Change::Everything) | Err(RecvError::Lagged(_))),
                 };
                 if !changed {
                     continue;

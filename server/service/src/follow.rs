@@ -2,13 +2,16 @@
 //!
 //! The journal is the only feed: what is not in a record is not seen by anyone.
 
-use crate::{Service, policies::Loaded};
+use crate::{Service, policies::Loaded, state::State};
 use proto_types::{Entry, Lease, Position, SpiffeId, Task};
+use server_core::ports::ReadError;
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// Records read at once.
 const BATCH: u32 = 512;
+/// So many records are always followed, however little there is to load instead.
+const NEAR: u64 = 4096;
 
 /// What watchers hear, in journal order.
 #[derive(Clone, Debug)]
@@ -29,6 +32,8 @@ pub enum Change {
     Authority,
     /// A hold was made or released.
     Hold,
+    /// More than can be told: everything may have changed.
+    Everything,
 }
 
 impl Service {
@@ -38,8 +43,17 @@ impl Service {
         let mut size = self.inner.ports.feed.size();
         loop {
             let at = *self.inner.applied.borrow();
-            if at < *size.borrow_and_update() {
-                if let Err(error) = self.catch_up(at).await {
+            let there = *size.borrow_and_update();
+            if at < there {
+                // Where more was missed than there is to load, everything anew costs less.
+                let shared = self.inner.settings.shared_store;
+                let far = shared && there - at > NEAR.max(self.read(State::nouns));
+                let caught = if far { self.load_anew(at).await } else { self.catch_up(at).await };
+                let caught = match caught {
+                    Err(ReadError::Pruned(_)) => self.load_anew(at).await,
+                    caught => caught,
+                };
+                if let Err(error) = caught {
                     tracing::error!(%error, position = at, "the journal cannot be read; trying again");
                     self.inner.ports.clock.sleep(Duration::from_millis(100)).await;
                 }
@@ -52,7 +66,25 @@ impl Service {
         }
     }
 
-    async fn catch_up(&self, at: u64) -> Result<(), server_core::ports::ReadError> {
+    /// The state as it stands in the store, in the place of every record since `at`.
+    async fn load_anew(&self, at: u64) -> Result<(), ReadError> {
+        let snapshot = self.inner.ports.snapshots.load().await?;
+        let next = snapshot.at.0;
+        let mut state = State::from_snapshot(snapshot, &self.inner.ports.build_target);
+        {
+            let mut held = self.inner.state.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            // Whatever stood on something may have lost it.
+            state.shaken = held.shaken + 1;
+            *held = state;
+        }
+        tracing::info!(from = at, to = next, "far behind the journal: the state was loaded anew");
+        self.reload_policy();
+        self.inner.applied.send_replace(next);
+        let _ = self.inner.changes.send(Change::Everything);
+        Ok(())
+    }
+
+    async fn catch_up(&self, at: u64) -> Result<(), ReadError> {
         let records = self.inner.ports.feed.from(Position(at), BATCH).await?;
         let Some((last, _)) = records.last() else { return Ok(()) };
         let next = last.0 + 1;

@@ -151,6 +151,7 @@ impl NodeWatch {
                     }
                 }
                 Change::Hold => holds = true,
+                Change::Everything => return self.whole(),
                 Change::Node { .. } | Change::Task(_) | Change::Lease(_) | Change::Policy | Change::Authority => {}
             }
         }

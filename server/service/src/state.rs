@@ -89,6 +89,11 @@ impl State {
         state
     }
 
+    /// How much there is, roughly: what loading all of it costs, counted in records.
+    pub(crate) fn nouns(&self) -> u64 {
+        (self.entries.len() + self.nodes.len() + self.tasks.len() + self.leases.len() + self.serials.len()) as u64
+    }
+
     /// Takes over what one record says. Answers what watchers should hear.
     pub(crate) fn apply(&mut self, record: &Record, build: &TargetBuilder) -> Option<Change> {
         let (noun, verb) = record.kind.split_once('.')?;

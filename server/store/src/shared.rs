@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::watch;
 
 /// Records kept in memory: a follower that keeps up never reads the disk.
-const RING: usize = 4096;
+pub const RING: usize = 4096;
 /// Most records in one answer.
 pub const PAGE: u32 = 4096;
 
@@ -58,6 +58,18 @@ impl Shared {
                 ring.start += 1;
             }
         }
+        self.high_water.store(high_water.as_millis(), Ordering::Release);
+        self.size.send_replace(size);
+    }
+
+    /// Tells followers that there are so many records, of which none is in memory.
+    pub fn skip_to(&self, start: u64, size: u64, high_water: Timestamp) {
+        {
+            let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+            ring.records.clear();
+            ring.start = size;
+        }
+        self.start.store(start, Ordering::Release);
         self.high_water.store(high_water.as_millis(), Ordering::Release);
         self.size.send_replace(size);
     }

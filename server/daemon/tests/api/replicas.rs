@@ -5,6 +5,7 @@ use crate::{
     sinks::positions,
     world::{SOON, Who, World, csr, entry, tls},
 };
+use proto_types::{Clock as _, Record};
 use proto_wire::{
     errand::v1::{
         EndTaskRequest, NewTaskX509svidRequest, StartTaskRequest, WatchRequest, WatchResponse, node_client::NodeClient,
@@ -15,6 +16,7 @@ use proto_wire::{
     },
 };
 use serde_json::{Value, json};
+use server_core::ports::Commit;
 use std::time::Duration;
 use testkit::{poll, postgres::PostgresFixture};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -281,4 +283,41 @@ async fn a_server_that_has_lost_the_database_sends_its_agents_to_another_and_say
     })
     .await;
     world.server.stop().await;
+}
+
+/// A server that was away for long: more happened than it could be told one by one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_missed_more_than_there_is_loads_everything_anew_and_follows_again() {
+    let pg = PostgresFixture::start().await;
+    let [one, other] = two(&pg, "").await;
+    let agent = one.agent().await;
+    let node = NodeClient::new(other.channel(&Who::With(agent.clone())));
+    let mut watch = node.clone().watch(WatchRequest::default()).await.expect("the agent is known").into_inner();
+    assert!(first(&mut watch).await.entries.is_empty());
+    deafen(&pg).await;
+
+    let under = |path: &str| Entry { parent_id: Some(agent.id.clone()), ..entry(path) };
+    let made = one.create(vec![under("/before")]).await;
+    for _ in 0..50 {
+        let note = || Record::new(one.clock.now(), "server.started");
+        let unit = (1..100).fold(Commit::of(note()), |unit, _| unit.also(note()));
+        one.server.service.ports().ledger.commit(unit).await.unwrap();
+    }
+    let gone = one.create(vec![under("/gone")]).await;
+    let delete = proto_wire::spire::api::server::entry::v1::BatchDeleteEntryRequest { ids: gone };
+    one.entries().batch_delete_entry(delete).await.unwrap();
+    let said = tokio::spawn(async move { (first(&mut watch).await, watch) });
+    becomes("the other is told that it missed something", &other, async || said.is_finished()).await;
+    let (view, mut watch) = said.await.unwrap();
+    assert!(view.reset && view.entries.iter().map(|e| &e.id).eq(&made), "{view:?}");
+
+    // From there on it follows as before: what is new is told by itself.
+    let later = one.create(vec![under("/later")]).await;
+    let said = tokio::spawn(async move { first(&mut watch).await });
+    becomes("the other hears of what came later", &other, async || said.is_finished()).await;
+    let view = said.await.unwrap();
+    assert!(!view.reset && view.entries.iter().map(|e| &e.id).eq(&later), "{view:?}");
+    for world in [one, other] {
+        world.server.stop().await;
+    }
 }

@@ -17,7 +17,7 @@ use tokio::sync::broadcast::error::RecvError;
 /// How long a target may take to end what was given before. Behind it the client is told to come back.
 const ENDED_WITHIN: Duration = Duration::from_secs(5);
 /// Leases of one task that are searched for those with a key.
-const SEARCHED: u32 = 1000;
+const SEARCHED: u32 = 200;
 
 impl Service {
     /// The attempt that is to answer: behind every one that is known here, whose credential is ended first.

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     compare::Kept,
     rows::int,
-    shared::{PAGE, Shared},
+    shared::{PAGE, RING, Shared},
     unit::{GROUP, Put, Unit, answer_all, issues},
 };
 use proto_types::{Clock, Position, Timestamp};
@@ -24,7 +24,7 @@ use server_core::{
     journal::{Hash, pruned_before, redacted},
     ports::{CommitError, Durable, Guard},
 };
-use sqlx::{Connection as _, Error, PgConnection};
+use sqlx::{Connection as _, Error, PgConnection, Row as _, postgres::PgRow};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{Notify, mpsc};
 
@@ -58,8 +58,8 @@ pub struct Writer {
 
 /// What a transaction came to, valid once it is committed.
 struct Group {
-    /// The first position of the group.
-    base: u64,
+    /// The journal before the group.
+    before: Head,
     size: u64,
     high_water: Timestamp,
     outcomes: Vec<Result<Position, CommitError>>,
@@ -73,9 +73,12 @@ enum Stop {
     Unheard(Group),
 }
 
+#[derive(Clone, Copy)]
 struct Head {
     size: u64,
     high_water: Timestamp,
+    /// The position of the oldest record that is kept.
+    start: u64,
 }
 
 impl Writer {
@@ -108,8 +111,8 @@ impl Writer {
         };
         let clock = self.clock.clone();
         let followed = async {
-            let head = within(&*clock, LOOKED, head(&mut conn, false)).await?;
-            self.follow(&mut conn, head.size).await
+            let head = within(&*clock, LOOKED, head(&mut conn)).await?;
+            self.follow(&mut conn, head).await
         };
         match followed.await {
             Ok(()) => {
@@ -156,12 +159,17 @@ impl Writer {
         Err(CommitError::Unavailable(why))
     }
 
-    /// Publishes what others committed before `size`.
-    async fn follow(&mut self, conn: &mut PgConnection, size: u64) -> Result<(), Error> {
+    /// Publishes what others committed before `head`. Of more than is kept in memory it is only told that it is there.
+    async fn follow(&mut self, conn: &mut PgConnection, head: Head) -> Result<(), Error> {
         let clock = self.clock.clone();
-        while self.shared.size() < size {
+        if head.size > self.shared.size() + RING as u64 || head.start > self.shared.size() {
+            self.last = within(&*clock, LOOKED, leaf(conn, head.size - 1)).await?;
+            self.shared.skip_to(head.start, head.size, head.high_water);
+            return Ok(());
+        }
+        while self.shared.size() < head.size {
             let from = self.shared.size();
-            let max = u32::try_from(size - from).unwrap_or(PAGE).min(PAGE);
+            let max = u32::try_from(head.size - from).unwrap_or(PAGE).min(PAGE);
             let page = async {
                 let page = feed::page(conn, Position(from), max).await;
                 let (records, leaf) = page.map_err(|e| Error::Protocol(e.to_string()))?;
@@ -218,7 +226,7 @@ impl Writer {
             }
         };
         // Between what is known here and this group others may have committed theirs.
-        match self.follow(&mut conn, group.base).await {
+        match self.follow(&mut conn, group.before).await {
             Ok(()) => {
                 self.conn = Some(conn);
                 self.shared.note_trouble(None);
@@ -239,7 +247,7 @@ impl Writer {
                 return Err(Stop::Before(CommitError::Unavailable("the database takes too long".into())));
             }
         };
-        if group.size == group.base {
+        if group.size == group.before.size {
             return Ok(group);
         }
         let slow = async {
@@ -265,18 +273,17 @@ impl Writer {
     /// Everything up to the commit. A group of which nothing is left is rolled back.
     async fn prepared(&self, conn: &mut PgConnection, units: &[Unit]) -> Result<Group, CommitError> {
         let before = |e: Error| CommitError::from(fault(&e));
-        statement(conn, "BEGIN").await.map_err(before)?;
-        let head = head(conn, true).await.map_err(before)?;
+        let head = begin(conn).await.map_err(before)?;
         if head.size < self.shared.size() {
             self.recognise(conn).await?;
         }
-        let (base, high_water) = (head.size, head.high_water);
-        let mut group = Group { base, size: base, high_water, outcomes: Vec::with_capacity(units.len()) };
+        let outcomes = Vec::with_capacity(units.len());
+        let mut group = Group { before: head, size: head.size, high_water: head.high_water, outcomes };
         for unit in units {
             let outcome = self.unit(conn, unit, &mut group).await.map_err(before)?;
             group.outcomes.push(outcome);
         }
-        if group.size == base {
+        if group.size == head.size {
             statement(conn, "ROLLBACK").await.map_err(before)?;
             return Ok(group);
         }
@@ -336,9 +343,8 @@ impl Writer {
         for _ in 0..SETTLE.0 {
             let asked = async {
                 let mut conn = self.connector.primary().await.ok()?;
-                statement(&mut conn, "BEGIN").await.ok()?;
-                head(&mut conn, true).await.ok()?;
-                let found = leaf(&mut conn, group.base).await.ok()?;
+                begin(&mut conn).await.ok()?;
+                let found = leaf(&mut conn, group.before.size).await.ok()?;
                 statement(&mut conn, "ROLLBACK").await.ok()?;
                 Some((conn, found == Some(ours)))
             };
@@ -432,18 +438,18 @@ async fn append(conn: &mut PgConnection, units: &[Unit], group: &Group) -> Resul
             }
         }
     }
-    let sql = "INSERT INTO journal SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[])";
-    sqlx::query(sql).bind(&positions).bind(times).bind(leaves).bind(bodies).execute(&mut *conn).await?;
-    let sql = "INSERT INTO journal_key SELECT * FROM unnest($1::text[], $2::bigint[])";
-    sqlx::query(sql).bind(keys).bind(keyed).execute(&mut *conn).await?;
-    if !beside.is_empty() {
-        let sql =
-            "INSERT INTO journal_private SELECT * FROM unnest($1::bigint[], $2::text[], $3::bytea[], $4::bytea[])";
-        sqlx::query(sql).bind(beside).bind(fields).bind(salts).bind(values).execute(&mut *conn).await?;
-    }
-    let sql = "WITH moved AS (UPDATE journal_head SET size = $1, clock_high_water = $2) SELECT pg_notify($3, '')";
-    let moved = sqlx::query(sql).bind(int(group.size)).bind(group.high_water.as_millis()).bind(CHANNEL);
-    moved.execute(conn).await.map(drop)
+    // One statement: what takes turns over all servers is how often it is waited for.
+    let sql = "WITH records AS (INSERT INTO journal
+                   SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[])),
+               keys AS (INSERT INTO journal_key SELECT * FROM unnest($5::text[], $6::bigint[])),
+               beside AS (INSERT INTO journal_private
+                   SELECT * FROM unnest($7::bigint[], $8::text[], $9::bytea[], $10::bytea[])),
+               moved AS (UPDATE journal_head SET size = $11, clock_high_water = $12)
+               SELECT pg_notify($13, '')";
+    let appended = sqlx::query(sql).bind(positions).bind(times).bind(leaves).bind(bodies).bind(keys).bind(keyed);
+    let appended = appended.bind(beside).bind(fields).bind(salts).bind(values);
+    let appended = appended.bind(int(group.size)).bind(group.high_water.as_millis()).bind(CHANNEL);
+    appended.execute(conn).await.map(drop)
 }
 
 /// One message there and one back, nothing prepared.
@@ -451,13 +457,22 @@ async fn statement(conn: &mut PgConnection, sql: &'static str) -> Result<(), Err
     sqlx::raw_sql(sql).execute(conn).await.map(drop)
 }
 
-async fn head(conn: &mut PgConnection, lock: bool) -> Result<Head, Error> {
-    let sql = match lock {
-        true => "SELECT size, clock_high_water FROM journal_head FOR UPDATE",
-        false => "SELECT size, clock_high_water FROM journal_head",
-    };
-    let (size, newest): (i64, i64) = sqlx::query_as(sql).fetch_one(conn).await?;
-    Ok(Head { size: u64::try_from(size).unwrap_or(0), high_water: Timestamp::from_millis(newest) })
+/// The head as it stands.
+async fn head(conn: &mut PgConnection) -> Result<Head, Error> {
+    read_head(sqlx::query("SELECT size, clock_high_water, start FROM journal_head").fetch_one(conn).await?)
+}
+
+/// Begins a transaction that has the head to itself.
+async fn begin(conn: &mut PgConnection) -> Result<Head, Error> {
+    let both = "BEGIN; SELECT size, clock_high_water, start FROM journal_head FOR UPDATE";
+    let mut rows = sqlx::raw_sql(both).fetch_all(conn).await?;
+    read_head(rows.pop().ok_or(Error::RowNotFound)?)
+}
+
+fn read_head(row: PgRow) -> Result<Head, Error> {
+    let number = |n: i64| u64::try_from(n).unwrap_or(0);
+    let high_water = Timestamp::from_millis(row.try_get(1)?);
+    Ok(Head { size: number(row.try_get(0)?), high_water, start: number(row.try_get(2)?) })
 }
 
 /// The leaf at a position, when there is a record.
