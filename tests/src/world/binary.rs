@@ -14,22 +14,23 @@ pub fn errand_binary() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| match std::env::var_os(BINARY_VARIABLE) {
         Some(path) => path.into(),
-        None => own_link(&cargo_build("cli", "errand")),
+        None => own_link(&cargo_build("errand")),
     })
 }
 
-/// Builds one binary of the workspace and answers where it is.
-pub fn cargo_build(package: &str, name: &str) -> PathBuf {
+/// Builds one binary of the workspace and answers where it is. With the features that the whole workspace asks for: what
+/// `cargo test --workspace` has compiled is not compiled again.
+pub fn cargo_build(name: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "-p", package, "--bin", name]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.args(["build", "--quiet", "--workspace", "--bin", name]).current_dir(env!("CARGO_MANIFEST_DIR"));
     command.arg("--target-dir").arg(target_dir());
     let profile = profile_dir();
     if profile.ends_with("release") {
         command.arg("--release");
     }
     let status = command.status().expect("cargo runs");
-    assert!(status.success(), "cargo build -p {package} --bin {name} failed");
+    assert!(status.success(), "cargo build --workspace --bin {name} failed");
     profile.join(name)
 }
 

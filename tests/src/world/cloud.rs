@@ -15,7 +15,10 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
-use testkit::{poll, ports::free};
+use testkit::{
+    poll,
+    ports::{free, free_pair},
+};
 
 /// The role that SeaweedFS has: everything in the bucket `proof`.
 pub const DEPLOY: &str = "arn:aws:iam::111122223333:role/Deploy";
@@ -116,7 +119,8 @@ pub struct OpenBao {
 impl OpenBao {
     /// One with nothing in it, whose token for everything is `root`.
     pub async fn bare(layout: &Layout) -> Self {
-        let port = free();
+        // It takes the next one for its cluster.
+        let port = free_pair();
         let mut command = process(&venv("cloud").join("bin/bao"), layout, "openbao.log");
         command.args(["server", "-dev", "-dev-no-store-token", "-dev-root-token-id=root"]);
         command.arg(format!("-dev-listen-address=127.0.0.1:{port}"));

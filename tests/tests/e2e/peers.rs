@@ -15,7 +15,7 @@ async fn follows_an_update(world: &World, program: &Path, args: &[&str]) -> Stri
 
 #[tokio::test]
 async fn rust_spiffe_fetches_validates_and_follows_an_update() {
-    let peer = cargo_build("tests-peers-rust", "tests-peers-rust");
+    let peer = cargo_build("tests-peers-rust");
     let world = World::start().await;
     let said = follows_an_update(&world, &peer, &[]).await;
     for held in [world.workload("planner").as_str(), "for no other", "X509Source", "2 identities"] {
