@@ -2,7 +2,8 @@
 //!
 //! A lease says which request it answers. What an earlier one gave is ended before another is made, and each answer takes
 //! a claim in the commit of its lease: of several servers that are asked at once, one makes a credential. A task token has
-//! no lease; asked for again elsewhere there are two, and both end with their task.
+//! no lease; asked for again elsewhere there are two, and both end with their task. What only runs out, such as an SSH
+//! certificate, cannot be ended before: its lease is.
 
 use super::{refuse, unavailable};
 use crate::{Service, ServiceError};
@@ -41,7 +42,7 @@ impl Service {
                 }
             }
         } else {
-            // Nobody has its secret: whoever is making it finds that out when it would hand it over.
+            // It is being ended, or made: who makes it finds out when it would hand it over, and nobody has its secret.
             self.lease_revoke(earlier.id, None).await.map_err(unavailable)?;
         }
         Ok(after(&first, &earlier))
