@@ -1,5 +1,5 @@
-//! `errand store`: the store itself: backed up while a server runs on it; without one put back, moved, checked, brought up
-//! to date.
+//! `errand store`: the store itself: backed up while a server runs on it; without one put back, moved, checked, sealed anew,
+//! brought up to date.
 //!
 //! Decides how it is asked for and told. What a copy is, and what is refused, is the store's.
 
@@ -12,7 +12,7 @@ use proto_types::{OsEntropy, SystemClock};
 use serde_json::json;
 use server_core::journal::{Ending, Verdict};
 use server_daemon::{
-    Machine, ServerConfig, StorePlace, existing_store, open_store,
+    Machine, ServerConfig, StorePlace, existing_store, open_store, rekey_store,
     store::{Backup, Copied, CopyError, Files, PostgresConfig, Progress, backup, copy, restore, verify},
 };
 use std::{
@@ -69,6 +69,15 @@ pub enum StoreVerb {
         errand server run --config /etc/errand/server.toml --accept-rollback --replay /var/log/errand/journal.jsonl"
     )]
     Reconcile(ReconcileArgs),
+    /// Seal a store's signing keys with another key-encryption key
+    ///
+    /// The configuration names the new key; --from is the configuration that names the old one. Stop every server first, and
+    /// start them with the new configuration. The keys stay the same: nobody notices. Backups made before need the old
+    /// key-encryption key still.
+    #[command(
+        after_help = "EXAMPLES\n  errand store rekey --config /etc/errand/server.toml --from /etc/errand/server-before.toml"
+    )]
+    Rekey(RekeyArgs),
     /// Copy an embedded store into a PostgreSQL database: the same keys, nodes and journal there
     ///
     /// Stop the server first. A copy that was broken off goes on where it was. At the end every record is rehashed in the
@@ -114,6 +123,15 @@ pub struct ReconcileArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub struct RekeyArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// A configuration file whose [authority] names the key-encryption key of now
+    #[arg(long, value_name = "FILE")]
+    from: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
 pub struct CopyArgs {
     /// The store to copy
     #[arg(long, value_name = "sqlite:///PATH")]
@@ -150,6 +168,16 @@ pub fn store(command: StoreCommand, out: Output) -> Result<i32> {
             told(&path, records, root, "back in", out)
         }
         StoreVerb::Reconcile(args) => runtime()?.block_on(reconcile(&args, out)),
+        StoreVerb::Rekey(args) => runtime()?.block_on(async {
+            let (config, old) = (load_server(&args.place.config)?, load_server(&args.from)?.kek);
+            let keys = rekey_store(&config, &old, &machine()).await.map_err(CliError::failed)?;
+            let said = match keys {
+                0 => format!("every signing key is sealed with {} already", config.kek),
+                _ => format!("{keys} signing keys are sealed with {} now", config.kek),
+            };
+            out.done(&json!({ "keys": keys, "kek": config.kek.to_string() }), said)?;
+            Ok(crate::DONE)
+        }),
         StoreVerb::Copy(args) => runtime()?.block_on(copied(args, out)),
     }
 }

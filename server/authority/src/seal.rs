@@ -61,6 +61,11 @@ pub async fn seal(kek: &Kek, place: &Place<'_>, secret: &Secret<Vec<u8>>) -> Res
     Ok([&[VERSION][..], &kek.id(), &made].concat())
 }
 
+/// Whether a blob names this key as the one that sealed it.
+pub fn is_sealed_with(kek: &Kek, blob: &[u8]) -> bool {
+    blob.get(1..HEAD).is_some_and(|id| id == kek.id())
+}
+
 /// Opens a blob in its place.
 pub async fn open(kek: &Kek, place: &Place<'_>, blob: &[u8]) -> Result<Secret<Vec<u8>>, SealError> {
     match blob.first() {

@@ -6,12 +6,14 @@
 mod admin;
 mod config;
 mod jobs;
+mod rekey;
 mod reload;
 mod rotator;
 mod socket;
 mod start;
 
 pub use config::{ConfigProblem, Listen, ServerConfig};
+pub use rekey::{RekeyError, rekey_store};
 pub use server_store::StorePlace;
 pub use start::{Addresses, Decorators, Machine, Running, Server, StartError, existing_store, open_store};
 

@@ -24,6 +24,10 @@ pub trait Store: Ledger + Feed + Snapshots + Archive + Outlets + Duties {
     fn fence<'a>(&'a self, job: &'a str) -> Fut<'a, Result<Epoch, ReadError>>;
     /// Whether other servers may write here, too.
     fn is_shared(&self) -> bool;
+    /// How many servers are up on a shared store. A file is open in one process at a time.
+    fn servers(&self) -> Fut<'_, Result<usize, ReadError>> {
+        Box::pin(std::future::ready(Ok(0)))
+    }
     /// Appends the newest leaves to the tree and writes its tiles and root down, with the root as a checkpoint when there
     /// is a key. Called each second and before the end. `None` for an empty journal.
     fn write_root<'a>(

@@ -7,12 +7,17 @@ use tests::world::{Command, Daemon, Layout, OpenBao, TRUST_DOMAIN};
 const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
 const PIN: &str = "123456";
 
-/// Starts a server whose key-encryption key is where `kek` says. What it said, when it does not start.
-async fn start(layout: &Layout, kek: &str) -> Result<Daemon, String> {
-    let file = format!("kek_file = \"{}/kek\"", layout.dir().display());
+/// The configuration of a server whose key-encryption key is where `kek` says.
+fn configured(layout: &Layout, name: &str, kek: &str) -> String {
+    let file = format!("[authority]\nkek_file = \"{}/kek\"\n", layout.dir().display());
     let text = layout.server_toml();
     assert!(text.contains(&file), "{text}");
-    let config = layout.write("server.toml", &(text.replace(&file, "") + kek));
+    layout.write(name, &(text.replace(&file, "") + kek))
+}
+
+/// Starts such a server. What it said, when it does not start.
+async fn start(layout: &Layout, kek: &str) -> Result<Daemon, String> {
+    let config = configured(layout, "server.toml", kek);
     let (home, log) = (layout.dir().join("home"), layout.dir().join("server.log"));
     let _ = fs::remove_file(&log);
     let mut daemon = Daemon::start(&["server", "run", "--config", &config], &home, log);
@@ -170,6 +175,51 @@ async fn a_server_seals_its_keys_with_one_in_a_transit_engine_and_signs_on_while
     assert!(shown.stdout.contains("BEGIN CERTIFICATE"), "{TRUST_DOMAIN}: {}", shown.stdout);
     daemon.stop().await;
     refuses(&layout, &good, "no connection").await;
+}
+
+#[tokio::test]
+async fn a_store_moves_from_a_file_into_a_token_and_a_service_and_back_with_the_same_keys() {
+    let layout = Layout::new();
+    let token = SoftHsm::new(&layout);
+    token.makes("AES:32", "kek", &[]);
+    let bao = OpenBao::bare(&layout).await;
+    bao.must("sys/mounts/transit", &json!({ "type": "transit" })).await;
+    bao.must("transit/keys/house", &json!({ "type": "aes256-gcm96" })).await;
+    let bao_token = layout.write("bao-token", "root");
+    let transit = format!(
+        "\n[authority.kek_transit]\naddress = \"{}\"\nkey = \"house\"\ntoken_file = {bao_token:?}\n",
+        bao.address()
+    );
+    let file = |name: &str| format!("\n[authority]\nkek_file = \"{}/{name}\"\n", layout.dir().display());
+    let mut before = file("kek");
+    let mut daemon = starts(&layout, &before).await;
+    let mine = keys(&layout).await;
+    let rekey = async || {
+        let (config, from) = (layout.dir().join("server.toml"), layout.dir().join("before.toml"));
+        let args = ["store", "rekey", "--config", &config.display().to_string(), "--from", &from.display().to_string()];
+        errand(&layout, &args).to_end().await
+    };
+    configured(&layout, "before.toml", &before);
+    configured(&layout, "server.toml", &token.section("house", "kek"));
+    let refused = rekey().await;
+    assert!(refused.stderr.contains("stop it first"), "{}", refused.stderr);
+    daemon.stop().await;
+
+    for kek in [token.section("house", "kek"), transit, file("another")] {
+        configured(&layout, "before.toml", &before);
+        refuses(&layout, &kek, if kek.contains("another") { "another" } else { "name the right one" }).await;
+        let said = rekey().await.exited(0).stderr;
+        assert!(said.contains("5 signing keys"), "{said}");
+        assert!(rekey().await.exited(0).stderr.contains("already"));
+        let mut daemon = starts(&layout, &kek).await;
+        assert_eq!(keys(&layout).await, mine);
+        daemon.stop().await;
+        refuses(&layout, &before, "name the right one").await;
+        configured(&layout, "server.toml", &kek);
+        configured(&layout, "before.toml", &kek);
+        assert!(rekey().await.stderr.contains("the same key-encryption key"));
+        before = kek;
+    }
 }
 
 #[tokio::test]

@@ -46,6 +46,7 @@ pub const KINDS: &[(&str, &str)] = &[
     ("authority.prepared", "A signing key was made and published; it does not sign yet."),
     ("authority.activated", "A signing key began to sign."),
     ("authority.retired", "A signing key signs and verifies nothing any more."),
+    ("authority.resealed", "The signing keys were sealed with another key-encryption key; they are the same keys."),
     ("authority.tainted", "A signing key is no longer trusted; what it signed is made anew."),
     ("target.applied", "A target was declared or changed; `detail` is the whole document."),
     ("target.deleted", "A target was removed."),

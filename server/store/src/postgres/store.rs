@@ -5,7 +5,7 @@ use super::{
     config::PostgresConfig,
     connect::{Connector, Pool},
     duty::{self, Table},
-    error::{PostgresError, unwritten},
+    error::{PostgresError, unreadable, unwritten},
     feed,
     heads::Heads,
     notes, open, proofs, pruned,
@@ -190,6 +190,9 @@ impl Store for PostgresStore {
     }
     fn is_shared(&self) -> bool {
         true
+    }
+    fn servers(&self) -> Fut<'_, Result<usize, ReadError>> {
+        self.pool.with(|conn| Box::pin(async move { duty::servers(conn).await.map_err(unreadable) }))
     }
     fn space(&self) -> Option<(u64, u64)> {
         None

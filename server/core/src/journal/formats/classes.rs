@@ -109,6 +109,7 @@ const EVENTS: &[Line] = &[
     ("authority.prepared", Entity, is::CREATE, Low, Outcome),
     ("authority.activated", Entity, is::ACTIVATE, Low, Outcome),
     ("authority.retired", Entity, is::DEACTIVATE, Low, Outcome),
+    ("authority.resealed", Entity, is::UPDATE, Low, Outcome),
     ("authority.tainted", Entity, is::DISABLE, High, Outcome),
     ("target.applied", Entity, is::UPDATE, Medium, Outcome),
     ("target.deleted", Entity, is::DELETE, Medium, Outcome),
