@@ -95,8 +95,9 @@ impl Plan {
             // So many callers that each server's groups are about so large.
             for (servers, callers, group) in [(1, 16, 16), (2, 32, 16), (1, 256, 128), (2, 256, 128)] {
                 let plain = ledger::plain(&postgres, servers, group, self.lengths.closed).await?;
-                let load = ledger::shared(&postgres, servers, callers, self.lengths.closed).await?;
-                let name = format!("ledger on PostgreSQL: commits, {servers} servers, {callers} callers");
+                let (load, records) = ledger::shared(&postgres, servers, callers, self.lengths.closed).await?;
+                let name =
+                    format!("ledger on PostgreSQL: {servers} servers, {callers} callers, groups of {records:.0}");
                 let row = Row::new(name, Unit::PerSecond, load.per_second);
                 let row = row.of(format!("plain SQL in groups of {group}"), plain);
                 report.add(if servers == 2 { row.target(Target::AtLeast(20_000.0)) } else { row });

@@ -4,14 +4,17 @@ use crate::{
     load::{self, Caller},
     stopwatch::Span,
 };
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use proto_types::{Clock, Entropy, OsEntropy, Record, SystemClock};
 use serde_json::json;
-use server_core::ports::{Commit, Ledger};
-use server_store::{Files, OpenOptions, PostgresConfig, PostgresStore, SqliteStore};
+use server_core::ports::{Commit, CommitError, Ledger};
+use server_store::{Files, OpenOptions, PostgresConfig, PostgresStore, SqliteStore, Store as _};
 use sqlx::{Connection as _, PgConnection};
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 use testkit::postgres::PostgresFixture;
+
+/// How long the sessions of stores that were dropped may take to end.
+const ENDED: Duration = Duration::from_secs(10);
 
 /// Writes down one issued SVID, as the server does.
 struct Issuer(Arc<dyn Ledger>);
@@ -39,21 +42,49 @@ pub async fn commits(dir: &Path, callers: usize, span: Span) -> Result<load::Loa
     Ok(load::closed(callers, span).await?.0)
 }
 
-/// The same in one database, through so many servers' stores, which write in turn.
-pub async fn shared(postgres: &PostgresFixture, servers: usize, callers: usize, span: Span) -> Result<load::Load> {
+/// The same in one database, through so many servers' stores, which write in turn; and how many records a group had.
+pub async fn shared(
+    postgres: &PostgresFixture,
+    servers: usize,
+    callers: usize,
+    span: Span,
+) -> Result<(load::Load, f64)> {
     let files = Files { password: Some(postgres.manager_password_file()), ..Files::default() };
-    let url = postgres.store_url(&format!("ledger_{servers}_{callers}")).await;
+    let database = format!("ledger_{servers}_{callers}");
+    let url = postgres.store_url(&database).await;
     let place = PostgresConfig::parse(&url, files).map_err(anyhow::Error::msg)?;
-    let mut stores: Vec<Arc<dyn Ledger>> = Vec::new();
+    let mut stores: Vec<Arc<PostgresStore>> = Vec::new();
     for _ in 0..servers {
         let options = OpenOptions::new("example.org", false, Arc::new(OsEntropy), Arc::new(SystemClock));
         stores.push(PostgresStore::open(place.clone(), options).await?);
     }
+    // The tree is written down each second by one of them, as servers do; the index follows by itself.
+    let chores = stores.iter().take(1).cloned().map(|store| {
+        tokio::spawn(async move {
+            loop {
+                SystemClock.sleep(Duration::from_secs(1)).await;
+                store.write_root(None).await?;
+            }
+        })
+    });
+    let chores: Vec<tokio::task::JoinHandle<Result<(), CommitError>>> = chores.collect();
     let callers = stores.iter().cycle().take(callers).map(|store| Issuer(store.clone())).collect();
-    Ok(load::closed(callers, span).await?.0)
+    let load = load::closed(callers, span).await?.0;
+    for chore in chores {
+        ensure!(!chore.is_finished(), "the tree could not be written");
+        chore.abort();
+    }
+    drop(stores);
+    // What a session did is counted when it ends.
+    let ended = "SELECT count(*) = 0 FROM pg_stat_activity WHERE usename = 'errand'";
+    testkit::poll::until("the servers' sessions end", ENDED, async || postgres.ask(ended).await).await;
+    let groups = "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'journal_head'";
+    let groups: i64 = postgres.ask_on(&database, groups).await;
+    let group = load.total as f64 / groups.max(1) as f64;
+    Ok((load, group))
 }
 
-/// Writes groups of as many rows as the ledger would, as plain SQL: what this database gives whoever keeps the order of
+/// Writes groups of as many records as the ledger would, as plain SQL: what this database gives whoever keeps the order of
 /// positions by one row.
 struct Plain {
     conn: PgConnection,
@@ -63,18 +94,11 @@ struct Plain {
 impl Caller for Plain {
     async fn call(&mut self) -> Result<()> {
         let Self { conn, group } = self;
-        sqlx::raw_sql("BEGIN").execute(&mut *conn).await?;
-        let size = sqlx::query_scalar("SELECT size FROM journal_head FOR UPDATE");
-        let size: i64 = size.fetch_one(&mut *conn).await?;
-        let (from, to) = (size, size + i64::try_from(*group)? - 1);
         let rows = format!(
-            "INSERT INTO journal SELECT n, 0, sha256(n::text::bytea), repeat('x', 420)::bytea
-                 FROM generate_series({from}::bigint, {to}) n;
-             INSERT INTO journal_key SELECT key, n FROM generate_series({from}::bigint, {to}) n, LATERAL (VALUES
-                 ('kind:svid.minted'), ('cred:' || md5(n::text)), ('workload:spiffe://example.org/bench/load'),
-                 ('node:spiffe://example.org/spire/agent/join_token/0123456789abcdef0123456789abcdef')) AS keys(key);
-             UPDATE journal_head SET size = {to} + 1;
-             COMMIT"
+            "WITH head AS (UPDATE journal_head SET size = size + {group} RETURNING size - {group} AS first),
+                  records AS (INSERT INTO journal SELECT first + n, 0, sha256((first + n)::text::bytea),
+                      repeat('x', 420)::bytea FROM head, generate_series(0, {group} - 1) n)
+             SELECT first FROM head"
         );
         sqlx::raw_sql(sqlx::AssertSqlSafe(rows)).execute(conn).await?;
         Ok(())

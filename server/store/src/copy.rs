@@ -6,7 +6,7 @@
 
 use crate::{
     OpenError, OpenOptions, PostgresConfig, PostgresError, SqliteStore,
-    postgres::{Connector, PgConnection, archive, pruned, schema},
+    postgres::{Connector, PgConnection, archive, index, pruned, schema},
 };
 use proto_types::{Clock, Entropy, Position, id::excerpt};
 use rusqlite::{Connection, OpenFlags, types::ValueRef};
@@ -47,10 +47,9 @@ const fn table(name: &'static str, key: usize, columns: &'static [(&'static str,
     Table { name, columns, key }
 }
 
-/// Everything but `meta` and `journal_head`, which say at the end that the rest is there.
+/// Everything but `meta` and `journal_head`, which say at the end that the rest is there, and the index, which is made there.
 const TABLES: &[Table] = &[
     table("journal", 1, &[("position", Int), ("time", Int), ("leaf", Bytes), ("body", Bytes)]),
-    table("journal_key", 2, &[("key", Text), ("position", Int)]),
     table("journal_private", 2, &[("position", Int), ("field", Text), ("salt", Bytes), ("value", Utf8)]),
     table("journal_root", 1, &[("size", Int), ("root", Bytes)]),
     table("journal_tile", 2, &[("level", Small), ("place", Int), ("hashes", Bytes)]),
@@ -175,6 +174,7 @@ pub async fn copy(
         rows += table.copy(&reading, from, &mut conn, &at, progress).await?;
     }
     finish(&mut conn, &reading, from, &at).await?;
+    index(&mut conn, size, &at, progress).await?;
     let differs = |why: String| CopyError::Differs { at: at.clone(), why };
     let verdict = verified(&mut conn).await.map_err(|e| differs(e.to_string()))?;
     let expected = root.map_or_else(server_core::journal::empty_root, |root| root.root);
@@ -220,6 +220,8 @@ async fn begin(conn: &mut PgConnection, source: &SqliteStore, size: u64, at: &st
                         let sql = format!("TRUNCATE {}", table.name);
                         sqlx::query(AssertSqlSafe(sql)).execute(&mut *conn).await?;
                     }
+                    let sql = "TRUNCATE journal_found; UPDATE journal_indexed SET next = 0";
+                    sqlx::raw_sql(sql).execute(&mut *conn).await?;
                     let sql = "UPDATE copying SET size = $1";
                     sqlx::query(sql).bind(crate::rows::int(size)).execute(&mut *conn).await?;
                 }
@@ -260,6 +262,23 @@ async fn finish(conn: &mut PgConnection, reading: &Connection, from: &Path, at: 
                UPDATE journal_head SET size = $1, clock_high_water = $2, start = $3";
     let put = sqlx::query(sql).bind(size).bind(newest).bind(start).bind(created).execute(conn).await;
     put.map(drop).map_err(|e| CopyError::Write { at: at.into(), why: excerpt(&e.to_string()) })
+}
+
+/// What records are found by, made from the records themselves.
+async fn index(
+    conn: &mut PgConnection,
+    size: u64,
+    at: &str,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<(), CopyError> {
+    let failed = |why: String| CopyError::Write { at: at.into(), why: format!("the journal's index: {why}") };
+    let start = pruned::start(conn).await.map_err(|e| failed(excerpt(&e.to_string())))?;
+    let mut done = index::end(conn).await.map_err(|e| failed(excerpt(&e.to_string())))?.max(start);
+    while done < size {
+        progress(Progress { table: "journal_found", done, of: size });
+        done = index::add(conn, done, &|_, _| None).await.map_err(|e| failed(e.to_string()))?;
+    }
+    Ok(())
 }
 
 /// Every record that is kept, rehashed, and the tree over all of them.
@@ -409,7 +428,8 @@ mod tests {
         let mut statement = conn.prepare(sql).unwrap();
         let there: BTreeSet<String> =
             statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
-        let head = |name: &&String| !name.starts_with("meta.") && !name.starts_with("journal_head.");
+        let made = ["meta.", "journal_head.", "journal_key."];
+        let head = |name: &&String| !made.iter().any(|made| name.starts_with(made));
         let there: BTreeSet<_> = there.iter().filter(head).cloned().collect();
         let copied = TABLES.iter().flat_map(|t| t.columns.iter().map(|(column, _)| format!("{}.{column}", t.name)));
         assert_eq!(copied.collect::<BTreeSet<_>>(), there);

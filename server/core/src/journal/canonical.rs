@@ -91,10 +91,9 @@ struct Out<'a> {
     detail: &'a Value,
 }
 
+/// What a body says in place of private values.
 #[derive(Deserialize)]
-struct In {
-    #[serde(flatten)]
-    record: Record,
+struct Hidden {
     #[serde(default)]
     user_sha256: Option<String>,
     #[serde(default)]
@@ -176,10 +175,14 @@ fn integers_fit(value: &Value) -> bool {
 /// it is no evidence (a verifier names it).
 pub fn decode(body: &[u8], private: &[Private]) -> Result<Record, JournalError> {
     let json = json(body)?;
-    let read: In = serde_json::from_slice(json).map_err(|e| JournalError::Malformed(e.to_string()))?;
-    let mut record = read.record;
-    record.user = reveal("user", read.user_sha256.as_deref(), private);
-    record.intent = reveal("intent", read.intent_sha256.as_deref(), private);
+    let malformed = |e: serde_json::Error| JournalError::Malformed(e.to_string());
+    let mut record: Record = serde_json::from_slice(json).map_err(malformed)?;
+    (record.user, record.intent) = (None, None);
+    if !private.is_empty() {
+        let hidden: Hidden = serde_json::from_slice(json).map_err(malformed)?;
+        record.user = reveal("user", hidden.user_sha256.as_deref(), private);
+        record.intent = reveal("intent", hidden.intent_sha256.as_deref(), private);
+    }
     Ok(record)
 }
 

@@ -4,6 +4,7 @@
 //! that stand beside the bodies.
 
 use crate::ports::Filter;
+use aws_lc_rs::digest::{SHA256, digest};
 use proto_types::Record;
 use serde_json::Value;
 
@@ -26,6 +27,13 @@ pub fn keys(record: &Record) -> Vec<String> {
     keys.sort_unstable();
     keys.dedup();
     keys
+}
+
+/// A key as an index of fixed width keeps it: the first eight bytes of its SHA-256, big-endian. Two keys may share one: what
+/// is found is held against the filter.
+pub fn key_hash(key: &str) -> i64 {
+    let digest = digest(&SHA256, key.as_bytes());
+    digest.as_ref().first_chunk().map_or(0, |first| i64::from_be_bytes(*first))
 }
 
 /// The keys under which a serial, a `jti`, a lease id or a credential's name is found: any of them.

@@ -20,7 +20,7 @@ pub use export::{
     verify_export,
 };
 pub use formats::{Format, Seen, plain};
-pub use keys::{admits, asked_keys, credential_keys, keys};
+pub use keys::{admits, asked_keys, credential_keys, key_hash, keys};
 pub use kinds::{KINDS, is_kind, kinds_page};
 pub use lost::{Ending, Lost};
 pub use proto_tlog::{

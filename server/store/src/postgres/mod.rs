@@ -9,6 +9,7 @@ mod error;
 mod feed;
 mod guard;
 mod heads;
+pub(crate) mod index;
 mod notes;
 mod open;
 mod proofs;

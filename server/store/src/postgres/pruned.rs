@@ -3,12 +3,12 @@
 //! Decides nothing about who goes: a commit moved `start`, and from then on nobody reads before it. The rows follow in
 //! steps as long as a group of commits. Their hashes stay in the tiles, and checkpoints that a witness signed stay.
 
-use super::{error::unreadable, feed, proofs};
-use crate::rows::{inconsistent, int};
+use super::{error::unreadable, feed, proofs, search};
+use crate::rows::int;
 use proto_types::Position;
 use server_core::{
     journal::{self, Frontier},
-    ports::ReadError,
+    ports::{Filter, ReadError},
 };
 use sqlx::{Connection as _, Error, PgConnection};
 
@@ -35,12 +35,9 @@ pub async fn tree(conn: &mut PgConnection) -> Result<Frontier, ReadError> {
 
 /// What the newest record of its kind says; `None` when there is none.
 pub async fn said(conn: &mut PgConnection) -> Result<Option<u64>, ReadError> {
-    let sql = "SELECT j.position, j.body FROM journal_key k JOIN journal j ON j.position = k.position
-               WHERE k.key = 'kind:journal.pruned' ORDER BY k.position DESC LIMIT 1";
-    let row: Option<(i64, Vec<u8>)> = sqlx::query_as(sql).fetch_optional(conn).await.map_err(unreadable)?;
-    let Some((position, body)) = row else { return Ok(None) };
-    let record = journal::decode(&body, &[]).map_err(|_| inconsistent("journal", position))?;
-    Ok(journal::pruned_before(&record).map(|before| before.0))
+    let filter = Filter { kind: Some("journal.pruned".into()), ..Filter::default() };
+    let newest = search::search(conn, &filter, None, 1, &|_, _| None).await?;
+    Ok(newest.first().and_then(|(_, record)| journal::pruned_before(record)).map(|before| before.0))
 }
 
 /// Deletes the next rows before `start`. `true` when there may be more.
@@ -56,12 +53,13 @@ pub async fn sweep(conn: &mut PgConnection) -> Result<bool, Error> {
     for (position, body) in &rows {
         match feed::decoded(*position, body, &mut beside) {
             Ok(record) => {
-                let sql = "DELETE FROM journal_key WHERE key = ANY($1) AND position = $2";
-                sqlx::query(sql).bind(journal::keys(&record)).bind(position).execute(&mut *step).await?;
+                let sql = "DELETE FROM journal_found WHERE key = ANY($1) AND position = $2";
+                let keys: Vec<i64> = journal::keys(&record).iter().map(|key| journal::key_hash(key)).collect();
+                sqlx::query(sql).bind(keys).bind(position).execute(&mut *step).await?;
             }
             // What it was found by cannot be told from it: all keys are looked through.
             Err(_) => {
-                let sql = "DELETE FROM journal_key WHERE position = $1";
+                let sql = "DELETE FROM journal_found WHERE position = $1";
                 sqlx::query(sql).bind(position).execute(&mut *step).await?;
             }
         }

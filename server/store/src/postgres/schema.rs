@@ -7,6 +7,7 @@ use sqlx::{Connection as _, Error, PgConnection};
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0001_first.sql"),
     include_str!("../../migrations/postgres/0002_cluster.sql"),
+    include_str!("../../migrations/postgres/0003_found.sql"),
 ];
 
 /// "ERRD": the advisory lock of whoever changes the schema.
@@ -32,6 +33,8 @@ pub async fn version(conn: &mut PgConnection) -> Result<i64, Error> {
 pub async fn migrate(conn: &mut PgConnection) -> Result<(), Error> {
     loop {
         let mut step = conn.begin().await?;
+        // A large journal takes as long as it takes.
+        sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *step).await?;
         sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *step).await?;
         let done = version(&mut step).await?;
         let Some(sql) = usize::try_from(done).ok().and_then(|done| MIGRATIONS.get(done)) else { return Ok(()) };

@@ -1,10 +1,15 @@
 //! The journal by content: which records name what was asked for.
 
-use super::{archive::maybe, error::unreadable, feed};
+use super::{
+    archive::maybe,
+    error::unreadable,
+    feed,
+    index::{self, Recent, STEP},
+};
 use crate::{rows::int, shared::PAGE};
 use proto_types::{Position, Record, Timestamp};
 use server_core::{
-    journal,
+    journal::{self, key_hash},
     ports::{Filter, ReadError},
 };
 use sqlx::{PgConnection, Postgres, QueryBuilder, Result};
@@ -12,32 +17,71 @@ use sqlx::{PgConnection, Postgres, QueryBuilder, Result};
 /// No record stands more than this before one written earlier (the writer's rule), milliseconds.
 const DISORDER: i64 = 30_000;
 
+/// Records that are not in the index yet and are still looked through for a search; there are some more than a step of them
+/// while one is taken.
+const UNINDEXED: u64 = 64 * STEP;
+
 /// Records, newest first.
 pub async fn search(
     conn: &mut PgConnection,
     filter: &Filter,
     before: Option<Position>,
     max: u32,
+    recent: Recent<'_>,
 ) -> Result<Vec<(Position, Record)>, ReadError> {
+    let max = max.min(PAGE) as usize;
     let (low, high) = bounds(conn, filter, before).await.map_err(unreadable)?;
-    let mut query = build(filter, low, high, max);
+    // Asked first: the index only grows.
+    let indexed = index::end(conn).await.map_err(unreadable)?;
+    let mut found = unindexed(conn, filter, indexed.max(low), high, recent).await?;
+    found.reverse();
+    found.truncate(max);
+    let mut query = build(filter, int(low), int(high.min(indexed)), max - found.len());
     let rows: Vec<(i64, Vec<u8>)> = query.build_query_as().fetch_all(&mut *conn).await.map_err(unreadable)?;
     let positions: Vec<i64> = rows.iter().map(|(position, _)| *position).collect();
     let mut beside = feed::private(conn, &positions).await?;
-    let record = |(position, body): (i64, Vec<u8>)| {
+    for (position, body) in rows {
         let record = feed::decoded(position, &body, &mut beside)?;
-        Ok((Position(u64::try_from(position).unwrap_or(0)), record))
-    };
-    rows.into_iter().map(record).collect()
+        if journal::admits(filter, &record) {
+            found.push((Position(u64::try_from(position).unwrap_or(0)), record));
+        }
+    }
+    Ok(found)
+}
+
+/// What is asked for among records that are not in the index, oldest first.
+async fn unindexed(
+    conn: &mut PgConnection,
+    filter: &Filter,
+    from: u64,
+    to: u64,
+    recent: Recent<'_>,
+) -> Result<Vec<(Position, Record)>, ReadError> {
+    let (mut at, mut found) = (from, Vec::new());
+    if to.saturating_sub(from) > UNINDEXED {
+        let missing = to - from;
+        let why = format!(
+            "{missing} records are not in the journal's index yet; search again when a server has put them there"
+        );
+        return Err(ReadError::Unavailable(why));
+    }
+    while at < to {
+        let records = index::records(conn, at, PAGE, recent).await?;
+        let Some((last, _)) = records.last() else { break };
+        at = last.0 + 1;
+        let asked = records.iter().filter(|(position, record)| position.0 < to && journal::admits(filter, record));
+        found.extend(asked.map(|(position, record)| (*position, Record::clone(record))));
+    }
+    Ok(found)
 }
 
 /// The most telling key drives, the others are looked up record by record.
-fn build(filter: &Filter, low: i64, high: i64, max: u32) -> QueryBuilder<Postgres> {
+fn build(filter: &Filter, low: i64, high: i64, max: usize) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::new("SELECT j.position, j.body FROM ");
-    let mut keys = journal::asked_keys(filter).into_iter();
+    let mut keys = journal::asked_keys(filter).into_iter().map(|key| key_hash(&key));
     match keys.next() {
         Some(first) => {
-            query.push("journal_key k JOIN journal j ON j.position = k.position WHERE k.key = ").push_bind(first);
+            query.push("journal_found k JOIN journal j ON j.position = k.position WHERE k.key = ").push_bind(first);
             query.push(" AND k.position >= ").push_bind(low).push(" AND k.position < ").push_bind(high);
         }
         None => {
@@ -46,12 +90,15 @@ fn build(filter: &Filter, low: i64, high: i64, max: u32) -> QueryBuilder<Postgre
         }
     }
     for key in keys {
-        query.push(" AND EXISTS(SELECT 1 FROM journal_key x WHERE x.key = ").push_bind(key);
+        query.push(" AND EXISTS(SELECT 1 FROM journal_found x WHERE x.key = ").push_bind(key);
         query.push(" AND x.position = j.position)");
     }
     if let Some(credential) = &filter.credential {
-        let keys: Vec<String> = journal::credential_keys(credential).into_iter().collect();
-        query.push(" AND j.position IN (SELECT position FROM journal_key WHERE key = ANY(").push_bind(keys).push("))");
+        let keys = journal::credential_keys(credential).map(|key| key_hash(&key));
+        query
+            .push(" AND j.position IN (SELECT position FROM journal_found WHERE key = ANY(")
+            .push_bind(keys)
+            .push("))");
     }
     if let Some(user) = &filter.user {
         query.push(
@@ -61,14 +108,14 @@ fn build(filter: &Filter, low: i64, high: i64, max: u32) -> QueryBuilder<Postgre
     }
     maybe(&mut query, " AND j.time >= ", filter.from.map(|t| t.as_millis()));
     maybe(&mut query, " AND j.time <= ", filter.to.map(|t| t.as_millis()));
-    query.push(" ORDER BY j.position DESC LIMIT ").push_bind(i64::from(max.min(PAGE)));
+    query.push(" ORDER BY j.position DESC LIMIT ").push_bind(int(max as u64));
     query
 }
 
 /// The positions among which all records of the asked time lie: `low..high`.
 ///
 /// Times rise with positions but for [`DISORDER`], so a halving search finds bounds that are safe, if a little wide.
-async fn bounds(conn: &mut PgConnection, filter: &Filter, before: Option<Position>) -> Result<(i64, i64)> {
+async fn bounds(conn: &mut PgConnection, filter: &Filter, before: Option<Position>) -> Result<(u64, u64)> {
     let (start, size) = ends(conn).await?;
     let high = before.map_or(size, |b| int(b.0).min(size));
     let low = match filter.from {
@@ -79,7 +126,8 @@ async fn bounds(conn: &mut PgConnection, filter: &Filter, before: Option<Positio
         Some(to) => behind(conn, (start, high), &|time| time <= to).await?,
         None => high,
     };
-    Ok((low, high))
+    let number = |n: i64| u64::try_from(n).unwrap_or(0);
+    Ok((number(low), number(high)))
 }
 
 /// Where the records that are kept begin, and where they end.

@@ -8,7 +8,7 @@ use super::{
     error::{PostgresError, unreadable, unwritten},
     feed,
     heads::Heads,
-    notes, open, proofs, pruned,
+    index, notes, open, proofs, pruned,
     remember::Remembered,
     search, snapshot, tree,
     writer::{self, Writer},
@@ -41,7 +41,7 @@ use tokio::{
 pub struct PostgresStore {
     jobs: mpsc::Sender<Unit>,
     shared: Arc<Shared>,
-    pool: Pool,
+    pool: Arc<Pool>,
     tree: Mutex<Tree>,
     meta: StoreMeta,
     entropy: Arc<dyn Entropy>,
@@ -50,8 +50,8 @@ pub struct PostgresStore {
     heads: Heads,
     /// Wakes the writer to follow what others committed.
     announced: Arc<Notify>,
-    /// What listens for others, and what holds on to duties.
-    beside: [AbortHandle; 2],
+    /// What listens for others, what holds on to duties, and what keeps the index.
+    beside: Vec<AbortHandle>,
 }
 
 impl PostgresStore {
@@ -72,12 +72,19 @@ impl PostgresStore {
         };
         tokio::spawn(writer.run(queue, announced.clone()));
         let duties = Arc::new(Table::default());
-        let listener = tokio::spawn(writer::listen(connector.clone(), options.clock.clone(), announced.clone()));
+        let listening = writer::listen(connector.clone(), options.clock.clone(), shared.clone(), announced.clone());
+        let listener = tokio::spawn(listening);
         let holder = tokio::spawn(duty::hold(connector.clone(), options.clock.clone(), duties.clone()));
+        let pool = Arc::new(Pool::new(connector));
+        let mut beside = vec![listener.abort_handle(), holder.abort_handle()];
+        if !options.as_it_is {
+            let kept = index::keep(pool.clone(), shared.clone(), duties.clone(), options.clock.clone());
+            beside.push(tokio::spawn(kept).abort_handle());
+        }
         Ok(Arc::new(Self {
             jobs,
             shared,
-            pool: Pool::new(connector),
+            pool,
             tree: Mutex::new(Tree::new(opened.edge, Vec::new(), opened.root_at)),
             meta: opened.meta,
             entropy: options.entropy,
@@ -85,7 +92,7 @@ impl PostgresStore {
             duties,
             heads: Heads::default(),
             announced: announced.clone(),
-            beside: [listener.abort_handle(), holder.abort_handle()],
+            beside,
         }))
     }
 
@@ -260,8 +267,13 @@ impl Archive for PostgresStore {
         before: Option<Position>,
         max: u32,
     ) -> Fut<'_, Result<Vec<(Position, Record)>, ReadError>> {
-        let filter = filter.clone();
-        self.pool.at_once(move |conn| Box::pin(async move { search::search(conn, &filter, before, max).await }))
+        let (filter, shared) = (filter.clone(), self.shared.clone());
+        self.pool.at_once(move |conn| {
+            Box::pin(async move {
+                let recent = |from, max| shared.recent(from, max);
+                search::search(conn, &filter, before, max, &recent).await
+            })
+        })
     }
     fn stored(&self, from: Position, max: u32) -> Fut<'_, Result<Vec<StoredRecord>, ReadError>> {
         self.pool.with(move |conn| Box::pin(archive::stored(conn, from, max)))

@@ -39,6 +39,8 @@ const SLOW: Duration = Duration::from_secs(3);
 const SETTLE: (u32, Duration) = (20, Duration::from_millis(500));
 /// The longest one such question may take: the head may be locked by a group that goes on.
 const SETTLED: Duration = Duration::from_secs(12);
+/// How often a group lets others run before it goes without them.
+const TURNS: usize = 16;
 /// The longest a transaction may take before its commit, and the longest a commit is waited for.
 const PREPARED: Duration = Duration::from_secs(30);
 const COMMITTED: Duration = Duration::from_secs(30);
@@ -56,6 +58,36 @@ pub struct Writer {
     pub remembered: Remembered,
 }
 
+/// The first unit of those that are about to come, when the last group says that there are. A group reads what others
+/// committed before it, so that nobody has to look.
+async fn soon(jobs: &mut mpsc::Receiver<Unit>, last: usize) -> Option<Unit> {
+    for _ in 0..if last > 1 { TURNS } else { 1 } {
+        if let Ok(first) = jobs.try_recv() {
+            return Some(first);
+        }
+        tokio::task::yield_now().await;
+    }
+    None
+}
+
+/// A group that begins with this unit. Those that were answered together come back together: the first of them gives the
+/// others as many as there were a turn, so that they do not wait for a group of one.
+async fn gather(first: Unit, jobs: &mut mpsc::Receiver<Unit>, last: usize) -> Vec<Unit> {
+    let mut group = vec![first];
+    for _ in 0..=TURNS {
+        while group.len() < GROUP
+            && let Ok(next) = jobs.try_recv()
+        {
+            group.push(next);
+        }
+        if group.len() >= last {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    group
+}
+
 /// What a transaction came to, valid once it is committed.
 struct Group {
     /// The journal before the group.
@@ -65,11 +97,47 @@ struct Group {
     outcomes: Vec<Result<Position, CommitError>>,
 }
 
+impl Group {
+    fn after(before: Head) -> Self {
+        Self { before, size: before.size, high_water: before.high_water, outcomes: Vec::new() }
+    }
+
+    /// The records of a unit come next.
+    fn take(&mut self, unit: &Unit) -> Position {
+        let first = Position(self.size);
+        for (record, _) in &unit.records {
+            self.size += 1;
+            self.high_water = clock::newest(self.high_water, record.time);
+        }
+        first
+    }
+
+    /// It stands behind that head, and not where it was thought to.
+    fn move_to(&mut self, head: Head) {
+        let by = head.size.saturating_sub(self.before.size);
+        self.size += by;
+        self.outcomes.iter_mut().flatten().for_each(|first| first.0 += by);
+        self.high_water = clock::newest(self.high_water, head.high_water);
+        self.before = head;
+    }
+}
+
+/// Between which times the newest record must have been written for those of a group to be believed.
+struct Believed {
+    from: Timestamp,
+    to: Timestamp,
+}
+
+impl Believed {
+    /// They were judged one by one.
+    const ANY: Self = Self { from: Timestamp::from_millis(i64::MIN), to: Timestamp::from_millis(i64::MAX) };
+}
+
 /// Why there is no group.
 enum Stop {
     /// Nothing was written.
     Before(CommitError),
-    /// The end of the transaction was not heard of.
+    /// The end of the transaction was not heard of. When it is there, then where it says or later.
     Unheard(Group),
 }
 
@@ -84,19 +152,24 @@ struct Head {
 impl Writer {
     /// Runs until every sender is gone.
     pub async fn run(mut self, mut jobs: mpsc::Receiver<Unit>, announced: Arc<Notify>) {
+        let mut last = 1;
         loop {
-            tokio::select! {
+            let first = tokio::select! {
                 biased;
-                unit = jobs.recv() => {
-                    let Some(first) = unit else { break };
-                    let mut group = vec![first];
-                    while group.len() < GROUP && let Ok(next) = jobs.try_recv() {
-                        group.push(next);
-                    }
+                unit = jobs.recv() => match unit {
+                    Some(first) => Some(first),
+                    None => break,
+                },
+                () = announced.notified() => soon(&mut jobs, last).await,
+                () = self.clock.sleep(LOOK) => None,
+            };
+            match first {
+                Some(first) => {
+                    let group = gather(first, &mut jobs, last).await;
+                    last = group.len();
                     self.group(group).await;
                 }
-                () = announced.notified() => self.look().await,
-                () = self.clock.sleep(LOOK) => self.look().await,
+                None => self.look().await,
             }
             self.remembered.note(self.clock.now(), self.shared.size(), self.last);
         }
@@ -137,7 +210,9 @@ impl Writer {
         let mut conn = self.connector.primary().await.map_err(CommitError::Unavailable)?;
         // A commit that waits for a standby must not be cut off there: the database would call it done. How long it is
         // waited for is decided here.
-        let patient = sqlx::query("SET statement_timeout = 0").execute(&mut conn).await;
+        let patient = sqlx::raw_sql("SET statement_timeout = 0; SET plan_cache_mode = force_generic_plan")
+            .execute(&mut conn)
+            .await;
         patient.map_err(|e| CommitError::from(fault(&e)))?;
         self.recognise(&mut conn).await?;
         Ok(conn)
@@ -211,12 +286,12 @@ impl Writer {
             Err(Stop::Unheard(group)) => {
                 drop(conn);
                 self.shared.note_trouble(Some("a commit was not answered".into()));
-                match self.settle(&group, &units).await {
-                    Some((found, true)) => {
+                match self.settle(group, &units).await {
+                    Some((found, Some(group))) => {
                         conn = found;
                         group
                     }
-                    Some((found, false)) => {
+                    Some((found, None)) => {
                         self.conn = Some(found);
                         let why = "the database did not take the commit; try again";
                         return answer_all(units, &CommitError::Unavailable(why.into()));
@@ -241,6 +316,9 @@ impl Writer {
     }
 
     async fn transaction(&self, conn: &mut PgConnection, units: &[Unit]) -> Result<Group, Stop> {
+        if let Some(group) = self.at_once(conn, units).await? {
+            return Ok(group);
+        }
         let group = tokio::select! {
             prepared = self.prepared(conn, units) => prepared.map_err(Stop::Before)?,
             () = self.clock.sleep(PREPARED) => {
@@ -250,6 +328,45 @@ impl Writer {
         if group.size == group.before.size {
             return Ok(group);
         }
+        match self.committed(statement(conn, "COMMIT")).await {
+            Ok(()) => Ok(group),
+            // The database said no: nothing was written.
+            Err(e @ Error::Database(_)) => Err(Stop::Before(fault(&e).into())),
+            Err(_) => Err(Stop::Unheard(group)),
+        }
+    }
+
+    /// A group of which no unit asks or changes anything: one statement is its whole transaction, so that the head is
+    /// locked for no way there and back. `None`: the group takes more than that, or the journal's clock or size says that
+    /// it has to be looked at unit by unit.
+    async fn at_once(&self, conn: &mut PgConnection, units: &[Unit]) -> Result<Option<Group>, Stop> {
+        let times = || units.iter().flat_map(|unit| &unit.records).map(|(record, _)| record.time);
+        let (Some(oldest), Some(newest)) = (times().min(), times().max()) else { return Ok(None) };
+        // Within these every one of them is believed, whatever the order.
+        let believed = Believed { from: newest.minus(clock::FORWARDS), to: oldest.plus(clock::BACKWARDS) };
+        if newest > believed.to || !units.iter().all(|unit| unit.guards.is_empty() && unit.writes.is_empty()) {
+            return Ok(None);
+        }
+        let known = self.shared.size();
+        let unheard = Head { size: known, high_water: self.shared.high_water(), start: self.shared.start() };
+        let mut group = Group::after(unheard);
+        for unit in units {
+            let first = group.take(unit);
+            group.outcomes.push(Ok(first));
+        }
+        match self.committed(append(conn, units, &group, known, believed)).await {
+            Ok(Some(head)) => {
+                group.move_to(head);
+                Ok(Some(group))
+            }
+            Ok(None) => Ok(None),
+            Err(e @ Error::Database(_)) => Err(Stop::Before(fault(&e).into())),
+            Err(_) => Err(Stop::Unheard(group)),
+        }
+    }
+
+    /// Waits for what commits, and says when that is slow.
+    async fn committed<T>(&self, commit: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let slow = async {
             self.clock.sleep(SLOW).await;
             self.shared
@@ -258,16 +375,11 @@ impl Writer {
         };
         let committed = async {
             tokio::select! {
-                committed = statement(conn, "COMMIT") => committed,
+                committed = commit => committed,
                 never = slow => never,
             }
         };
-        match within(&*self.clock, COMMITTED, committed).await {
-            Ok(()) => Ok(group),
-            // The database said no: nothing was written.
-            Err(e @ Error::Database(_)) => Err(Stop::Before(fault(&e).into())),
-            Err(_) => Err(Stop::Unheard(group)),
-        }
+        within(&*self.clock, COMMITTED, committed).await
     }
 
     /// Everything up to the commit. A group of which nothing is left is rolled back.
@@ -277,8 +389,7 @@ impl Writer {
         if head.size < self.shared.size() {
             self.recognise(conn).await?;
         }
-        let outcomes = Vec::with_capacity(units.len());
-        let mut group = Group { before: head, size: head.size, high_water: head.high_water, outcomes };
+        let mut group = Group::after(head);
         for unit in units {
             let outcome = self.unit(conn, unit, &mut group).await.map_err(before)?;
             group.outcomes.push(outcome);
@@ -287,7 +398,7 @@ impl Writer {
             statement(conn, "ROLLBACK").await.map_err(before)?;
             return Ok(group);
         }
-        append(conn, units, &group).await.map_err(before)?;
+        append(conn, units, &group, head.size, Believed::ANY).await.map_err(before)?;
         Ok(group)
     }
 
@@ -301,11 +412,6 @@ impl Writer {
         let mut issued = unit.records.iter().filter(|(record, _)| issues(&record.kind));
         if let Err(doubt) = issued.try_for_each(|(record, _)| clock::judge(record.time, group.high_water)) {
             return Ok(Err(CommitError::Unavailable(doubt.to_string())));
-        }
-        // PostgreSQL's text holds no NUL. Found out when all is appended it would cost the group.
-        let mut keys = unit.records.iter().flat_map(|(_, encoded)| &encoded.keys);
-        if keys.any(|key| key.contains('\0')) {
-            return Ok(Err(Fault::Contradiction("a name holds a NUL".into()).into()));
         }
         let nested = !unit.writes.is_empty() || unit.guards.iter().any(guard::takes);
         if nested {
@@ -327,30 +433,28 @@ impl Writer {
         if let Some(error) = refused {
             return Ok(Err(error));
         }
-        let first = Position(group.size);
-        for (record, _) in &unit.records {
-            group.size += 1;
-            group.high_water = clock::newest(group.high_water, record.time);
-        }
-        Ok(Ok(first))
+        Ok(Ok(group.take(unit)))
     }
 
     /// What became of a commit that was not answered. The lock on the head waits for it when it still goes on; behind the
-    /// lock the row at its first position tells. `None`: nobody can be asked.
-    async fn settle(&self, group: &Group, units: &[Unit]) -> Option<(PgConnection, bool)> {
-        let done = units.iter().zip(&group.outcomes).find(|(_, outcome)| outcome.is_ok());
-        let ours = done.and_then(|(unit, _)| unit.records.first()).map(|(_, encoded)| encoded.leaf)?;
+    /// lock its rows are there or not. `None`: nobody can be asked.
+    async fn settle(&self, mut group: Group, units: &[Unit]) -> Option<(PgConnection, Option<Group>)> {
+        let ours: Vec<Hash> = leaves(units, &group).collect();
         for _ in 0..SETTLE.0 {
             let asked = async {
                 let mut conn = self.connector.primary().await.ok()?;
-                begin(&mut conn).await.ok()?;
-                let found = leaf(&mut conn, group.before.size).await.ok()?;
+                let head = begin(&mut conn).await.ok()?;
+                let first = find(&mut conn, group.before.size, &ours).await.ok()?;
                 statement(&mut conn, "ROLLBACK").await.ok()?;
-                Some((conn, found == Some(ours)))
+                Some((conn, first.map(|size| Head { size, ..head })))
             };
             let asked = async { asked.await.ok_or(Error::PoolClosed) };
             match within(&*self.clock, SETTLED, asked).await.ok() {
-                Some(told) => return Some(told),
+                Some((conn, None)) => return Some((conn, None)),
+                Some((conn, Some(head))) => {
+                    group.move_to(head);
+                    return Some((conn, Some(group)));
+                }
                 None => self.clock.sleep(SETTLE.1).await,
             }
         }
@@ -415,41 +519,57 @@ async fn state(conn: &mut PgConnection, unit: &Unit) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The records of all units that were not refused, and the head behind them; others hear of it with the commit.
-async fn append(conn: &mut PgConnection, units: &[Unit], group: &Group) -> Result<(), Error> {
-    let (mut positions, mut times, mut leaves, mut bodies) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut keys, mut keyed) = (Vec::new(), Vec::new());
+/// The leaves of all records that are in a group.
+fn leaves(units: &[Unit], group: &Group) -> impl Iterator<Item = Hash> {
+    let done = units.iter().zip(&group.outcomes).filter(|(_, outcome)| outcome.is_ok());
+    done.flat_map(|(unit, _)| unit.records.iter().map(|(_, encoded)| encoded.leaf))
+}
+
+/// The records of all units that were not refused, and the head behind them; others hear of it with the commit. `None`,
+/// and nothing is written, when the journal is shorter than `known` or its newest time is not within what is believed.
+/// The head before, with its newest time from after.
+async fn append(
+    conn: &mut PgConnection,
+    units: &[Unit],
+    group: &Group,
+    known: u64,
+    believed: Believed,
+) -> Result<Option<Head>, Error> {
+    // Everything lies so far behind the head as it is found.
+    let (mut places, mut times, mut leaves, mut bodies) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut beside, mut fields, mut salts, mut values) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for (unit, outcome) in units.iter().zip(&group.outcomes) {
-        let Ok(first) = outcome else { continue };
-        for (n, (record, encoded)) in unit.records.iter().enumerate() {
-            let position = int(first.0 + n as u64);
-            positions.push(position);
-            times.push(record.time.as_millis());
-            leaves.push(encoded.leaf.as_slice());
-            bodies.push(encoded.body.as_slice());
-            keys.extend(encoded.keys.iter().map(String::as_str));
-            keyed.extend(encoded.keys.iter().map(|_| position));
-            for (field, salt, value) in &encoded.private {
-                beside.push(position);
-                fields.push(field.as_str());
-                salts.push(salt.as_slice());
-                values.push(value.as_bytes());
-            }
+    let done = units.iter().zip(&group.outcomes).filter(|(_, outcome)| outcome.is_ok());
+    for (record, encoded) in done.flat_map(|(unit, _)| &unit.records) {
+        let place = int(places.len() as u64);
+        places.push(place);
+        times.push(record.time.as_millis());
+        leaves.push(encoded.leaf.as_slice());
+        bodies.push(encoded.body.as_slice());
+        for (field, salt, value) in &encoded.private {
+            beside.push(place);
+            fields.push(field.as_str());
+            salts.push(salt.as_slice());
+            values.push(value.as_bytes());
         }
     }
     // One statement: what takes turns over all servers is how often it is waited for.
-    let sql = "WITH records AS (INSERT INTO journal
-                   SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[])),
-               keys AS (INSERT INTO journal_key SELECT * FROM unnest($5::text[], $6::bigint[])),
-               beside AS (INSERT INTO journal_private
-                   SELECT * FROM unnest($7::bigint[], $8::text[], $9::bytea[], $10::bytea[])),
-               moved AS (UPDATE journal_head SET size = $11, clock_high_water = $12)
-               SELECT pg_notify($13, '')";
-    let appended = sqlx::query(sql).bind(positions).bind(times).bind(leaves).bind(bodies).bind(keys).bind(keyed);
+    let sql = "WITH head AS (UPDATE journal_head
+                   SET size = size + $9, clock_high_water = greatest(clock_high_water, $10)
+                   WHERE size >= $12 AND clock_high_water BETWEEN $13 AND $14
+                   RETURNING size - $9 AS first, clock_high_water, start),
+               records AS (INSERT INTO journal SELECT head.first + place, time, leaf, body FROM head,
+                   unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[]) AS r(place, time, leaf, body)),
+               beside AS (INSERT INTO journal_private SELECT head.first + place, field, salt, value FROM head,
+                   unnest($5::bigint[], $6::text[], $7::bytea[], $8::bytea[]) AS b(place, field, salt, value))
+               SELECT first, clock_high_water, start, pg_notify($11, (first + $9)::text) FROM head";
+    let count = places.len() as u64;
+    let appended = sqlx::query(sql).bind(places).bind(times).bind(leaves).bind(bodies);
     let appended = appended.bind(beside).bind(fields).bind(salts).bind(values);
-    let appended = appended.bind(int(group.size)).bind(group.high_water.as_millis()).bind(CHANNEL);
-    appended.execute(conn).await.map(drop)
+    let appended = appended.bind(int(count)).bind(group.high_water.as_millis()).bind(CHANNEL);
+    let appended = appended.bind(int(known)).bind(believed.from.as_millis()).bind(believed.to.as_millis());
+    // All of the answer: where this is the whole transaction, its row comes before its commit.
+    let mut head = appended.fetch_all(conn).await?;
+    head.pop().map(read_head).transpose()
 }
 
 /// One message there and one back, nothing prepared.
@@ -475,6 +595,14 @@ fn read_head(row: PgRow) -> Result<Head, Error> {
     Ok(Head { size: number(row.try_get(0)?), high_water, start: number(row.try_get(2)?) })
 }
 
+/// Where records with these leaves stand in a row, from `from` on.
+async fn find(conn: &mut PgConnection, from: u64, ours: &[Hash]) -> Result<Option<u64>, Error> {
+    let sql = "SELECT leaf FROM journal WHERE position >= $1 ORDER BY position";
+    let there: Vec<Vec<u8>> = sqlx::query_scalar(sql).bind(int(from)).fetch_all(conn).await?;
+    let place = there.windows(ours.len().max(1)).position(|found| found == ours);
+    Ok(place.map(|place| from + place as u64))
+}
+
 /// The leaf at a position, when there is a record.
 pub async fn leaf(conn: &mut PgConnection, position: u64) -> Result<Option<Hash>, Error> {
     let sql = "SELECT leaf FROM journal WHERE position = $1";
@@ -493,16 +621,16 @@ pub async fn kept(conn: &mut PgConnection, from: u64, to: u64) -> Result<Vec<(u6
 }
 
 /// Tells of commits of others as soon as they are announced. Without it they are seen with the next look.
-pub async fn listen(connector: Arc<Connector>, clock: Arc<dyn Clock>, announced: Arc<Notify>) {
+pub async fn listen(connector: Arc<Connector>, clock: Arc<dyn Clock>, shared: Arc<Shared>, announced: Arc<Notify>) {
     loop {
-        if let Err(error) = hear(&connector, &announced).await {
+        if let Err(error) = hear(&connector, &shared, &announced).await {
             tracing::debug!(%error, "commits of other servers are not announced here now");
         }
         clock.sleep(LOOK).await;
     }
 }
 
-async fn hear(connector: &Connector, announced: &Notify) -> Result<(), Error> {
+async fn hear(connector: &Connector, shared: &Shared, announced: &Notify) -> Result<(), Error> {
     let (options, conn) = connector.found().await.map_err(Error::Protocol)?;
     conn.close().await?;
     let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
@@ -510,8 +638,11 @@ async fn hear(connector: &Connector, announced: &Notify) -> Result<(), Error> {
     listener.listen(CHANNEL).await?;
     // Something may have been committed before.
     announced.notify_one();
-    while listener.try_recv().await?.is_some() {
-        announced.notify_one();
+    while let Some(heard) = listener.try_recv().await? {
+        // What this server committed itself is nothing new.
+        if heard.payload().parse::<u64>().map_or(true, |size| size > shared.size()) {
+            announced.notify_one();
+        }
     }
     Ok(())
 }

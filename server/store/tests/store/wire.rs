@@ -29,14 +29,14 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// To the server at this port.
-    pub async fn to(port: u16) -> Self {
+    /// To the server at this port. What commits says `commit`.
+    pub async fn to(port: u16, commit: &'static [u8]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let wire = Self { port: listener.local_addr().unwrap().port(), next: Arc::default() };
         let next = wire.next.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(carry(client, SocketAddr::from(([127, 0, 0, 1], port)), next.clone()));
+                tokio::spawn(carry(client, SocketAddr::from(([127, 0, 0, 1], port)), commit, next.clone()));
             }
         });
         wire
@@ -51,7 +51,7 @@ impl Wire {
     }
 }
 
-async fn carry(mut client: TcpStream, server: SocketAddr, next: Arc<AtomicU8>) {
+async fn carry(mut client: TcpStream, server: SocketAddr, commit: &'static [u8], next: Arc<AtomicU8>) {
     let Ok(mut server) = TcpStream::connect(server).await else { return };
     let (mut asked, mut answered) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
     let mut deaf = false;
@@ -59,8 +59,8 @@ async fn carry(mut client: TcpStream, server: SocketAddr, next: Arc<AtomicU8>) {
         tokio::select! {
             read = client.read(&mut asked) => {
                 let Ok(n @ 1..) = read else { return };
-                let commit = asked[..n].windows(7).any(|w| w == b"COMMIT\0");
-                let lost = if commit { next.swap(Lost::Nowhere as u8, Ordering::SeqCst) } else { 0 };
+                let commits = asked[..n].windows(commit.len()).any(|w| w == commit);
+                let lost = if commits { next.swap(Lost::Nowhere as u8, Ordering::SeqCst) } else { 0 };
                 if lost == Lost::Asking as u8 {
                     return;
                 }
