@@ -65,6 +65,7 @@ impl PostgresStore {
         let writer = Writer {
             connector: connector.clone(),
             conn: None,
+            session: None,
             shared: shared.clone(),
             clock: options.clock.clone(),
             last: opened.last,

@@ -51,6 +51,8 @@ pub const CHANNEL: &str = "errand_journal";
 pub struct Writer {
     pub connector: Arc<Connector>,
     pub conn: Option<PgConnection>,
+    /// The session of the newest connection that commits, as the database tells it from every other.
+    pub session: Option<Session>,
     pub shared: Arc<Shared>,
     pub clock: Arc<dyn Clock>,
     /// The leaf of the last record that followers were told of: a database that holds another one there is not the same.
@@ -87,6 +89,9 @@ async fn gather(first: Unit, jobs: &mut mpsc::Receiver<Unit>, last: usize) -> Ve
     }
     group
 }
+
+/// A session of the database: its process, and when that began.
+pub type Session = (i32, String);
 
 /// What a transaction came to, valid once it is committed.
 struct Group {
@@ -214,6 +219,8 @@ impl Writer {
             .execute(&mut conn)
             .await;
         patient.map_err(|e| CommitError::from(fault(&e)))?;
+        let session = session(&mut conn).await.map_err(|e| CommitError::from(fault(&e)))?;
+        self.session = Some(session);
         self.recognise(&mut conn).await?;
         Ok(conn)
     }
@@ -277,6 +284,7 @@ impl Writer {
                 return answer_all(units, &error);
             }
         };
+        let mut kept = true;
         let group = match self.transaction(&mut conn, &units).await {
             Ok(group) => group,
             Err(Stop::Before(error)) => {
@@ -288,11 +296,11 @@ impl Writer {
                 self.shared.note_trouble(Some("a commit was not answered".into()));
                 match self.settle(group, &units).await {
                     Some((found, Some(group))) => {
-                        conn = found;
+                        // It was made to ask, not to commit.
+                        (conn, kept) = (found, false);
                         group
                     }
-                    Some((found, None)) => {
-                        self.conn = Some(found);
+                    Some((_, None)) => {
                         let why = "the database did not take the commit; try again";
                         return answer_all(units, &CommitError::Unavailable(why.into()));
                     }
@@ -303,7 +311,7 @@ impl Writer {
         // Between what is known here and this group others may have committed theirs.
         match self.follow(&mut conn, group.before).await {
             Ok(()) => {
-                self.conn = Some(conn);
+                self.conn = kept.then_some(conn);
                 self.shared.note_trouble(None);
                 self.publish(units, group);
             }
@@ -436,14 +444,16 @@ impl Writer {
         Ok(Ok(group.take(unit)))
     }
 
-    /// What became of a commit that was not answered. The lock on the head waits for it when it still goes on; behind the
-    /// lock its rows are there or not. `None`: nobody can be asked.
+    /// What became of a commit that was not answered. The lock on the head waits for it when it still goes on. Behind the
+    /// lock its session is ended: what is still on its way there comes to nothing, and its rows are there or not. `None`:
+    /// nobody can be asked.
     async fn settle(&self, mut group: Group, units: &[Unit]) -> Option<(PgConnection, Option<Group>)> {
         let ours: Vec<Hash> = leaves(units, &group).collect();
         for _ in 0..SETTLE.0 {
             let asked = async {
                 let mut conn = self.connector.primary().await.ok()?;
                 let head = begin(&mut conn).await.ok()?;
+                self.end_session(&mut conn).await.ok()?;
                 let first = find(&mut conn, group.before.size, &ours).await.ok()?;
                 statement(&mut conn, "ROLLBACK").await.ok()?;
                 Some((conn, first.map(|size| Head { size, ..head })))
@@ -459,6 +469,22 @@ impl Writer {
             }
         }
         None
+    }
+
+    /// Returns when the session of the connection that was given up is gone. Asked with the head locked: it commits nothing
+    /// meanwhile, and is not cut off while it waits for a standby.
+    async fn end_session(&self, conn: &mut PgConnection) -> Result<(), Error> {
+        let Some((process, began)) = &self.session else { return Ok(()) };
+        let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                   WHERE pid = $1 AND backend_start::text = $2";
+        loop {
+            let left: i64 = sqlx::query_scalar(sql).bind(process).bind(began).fetch_one(&mut *conn).await?;
+            if left == 0 {
+                return Ok(());
+            }
+            // A transaction sees the sessions as it saw them first, until it is told not to.
+            sqlx::raw_sql("SELECT pg_stat_clear_snapshot(), pg_sleep(0.02)").execute(&mut *conn).await?;
+        }
     }
 
     /// Followers first, then those who wait: who hears that a unit is durable finds it in the feed.
@@ -570,6 +596,12 @@ async fn append(
     // All of the answer: where this is the whole transaction, its row comes before its commit.
     let mut head = appended.fetch_all(conn).await?;
     head.pop().map(read_head).transpose()
+}
+
+/// Which session this connection is.
+async fn session(conn: &mut PgConnection) -> Result<Session, Error> {
+    let sql = "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+    sqlx::query_as(sql).fetch_one(conn).await
 }
 
 /// One message there and one back, nothing prepared.

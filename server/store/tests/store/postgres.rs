@@ -355,8 +355,8 @@ async fn answered_as_it_went(pg: &PostgresFixture, name: &str, commits: &'static
     // A journal in which there is no time yet has nothing to judge a clock by.
     store.commit(note()).await.unwrap();
     let (mut expected, mut sent) = (1, 0);
-    for round in 0..6 {
-        let lost = [Lost::Nowhere, Lost::Answering, Lost::Asking][round % 3];
+    for round in 0..8 {
+        let lost = [Lost::Nowhere, Lost::Answering, Lost::Asking, Lost::Late][round % 4];
         wire.loses(lost);
         // Several in one group: each is answered.
         let units = (0..4).map(|_| {
@@ -372,9 +372,13 @@ async fn answered_as_it_went(pg: &PostgresFixture, name: &str, commits: &'static
                     expected += 1;
                 }
                 Err(error) => {
-                    assert!(lost == Lost::Asking && matches!(error, CommitError::Unavailable(_)), "{lost:?}: {error}");
+                    let unwritten = matches!(lost, Lost::Asking | Lost::Late);
+                    assert!(unwritten && matches!(error, CommitError::Unavailable(_)), "{lost:?}: {error}");
                 }
             }
+        }
+        if lost == Lost::Late {
+            wire.arrives().await;
         }
         let size: i64 = pg.ask_on(name, "SELECT count(*) FROM errand.journal").await;
         assert_eq!(size, i64::try_from(expected).unwrap(), "what was said is not what is there, {lost:?}");
