@@ -1,7 +1,7 @@
 //! Which records have which key: a follower that is driven by position, so that a commit waits for nothing of it.
 //!
-//! Decides nothing about what is found: what is not in the index yet is read ([`super::search`]). Steps are so long that
-//! their rows are sorted and few servers' statements; one server takes them, and another goes on where it stopped.
+//! Decides nothing about what is found: what is not in the index yet is read ([`super::search`]). A step
+//! is long, so that its rows are sorted and its statements few. One server takes them, and another goes on where it stopped.
 
 use super::{connect::Pool, duty::Table, error::unreadable, feed};
 use crate::{
